@@ -1,0 +1,56 @@
+"""Where samples come from: the named sources of a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from isthmus.config.base import Count, Settings
+
+Rows = Literal["captions", "questions", "conversations", "text"]
+"""What a sample is read as; `text` rows have no pictures."""
+
+
+class ShardSource(Settings):
+    """Tar files in WebDataset form: members of one sample share a name and differ in their ending."""
+
+    kind: Literal["shards"] = "shards"
+    files: str
+    """A path or a glob pattern of tar files; `${shared}` is the shared folder."""
+
+
+class FolderSource(Settings):
+    """A folder of pictures with a table of captions, or with a text file beside each picture."""
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    """The folder."""
+    table: str | None = None
+    """CSV, TSV or JSONL inside the folder; null: `x.jpg` has its caption in `x.txt`."""
+
+
+class LlavaSource(Settings):
+    """Conversations as LLaVA publishes them: one JSON list, pictures in a folder."""
+
+    kind: Literal["llava_json"] = "llava_json"
+    file: str
+    """The JSON file."""
+    images: str
+    """The folder its `image` entries are relative to."""
+
+
+class SceneSource(Settings):
+    """The built-in world of drawn scenes: a pure function of split, seed and index."""
+
+    kind: Literal["scenes"] = "scenes"
+    split: Literal["train", "val", "test"]
+    """The splits are disjoint in compositions: held-out (colour, shape) pairs never occur in training."""
+    num_samples: Count
+    """How many scenes the source has."""
+    image_size: Count = 64
+    """Height and width of a scene in pixels."""
+    seed: int = 0
+    """Which world; the same seed gives the same scenes on every machine."""
+
+
+Source = Annotated[ShardSource | FolderSource | LlavaSource | SceneSource, Field(discriminator="kind")]
+"""One named source of samples."""

@@ -1,0 +1,39 @@
+"""How a finished run is judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from isthmus.config.base import Count, NotNegative, Positive, Settings
+
+
+class Decoding(Settings):
+    """How text is written, one token after the other."""
+
+    method: Literal["greedy", "beam", "sample"] = "greedy"
+    """The likeliest token, the likeliest of several sequences, or chance."""
+    beams: Count = 1
+    """Sequences kept by beam search; above 1 only with `method: beam`."""
+    temperature: Positive = 1.0
+    """What logits are divided by when sampling."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Sampling looks at the likeliest tokens that together have this probability."""
+    max_new_tokens: Count = 32
+    """Longest answer in tokens."""
+    length_penalty: NotNegative = 1.0
+    """Beam scores are divided by length to this power."""
+
+
+class Evaluation(Settings):
+    """What is measured on which source."""
+
+    task: Literal["captioning", "questions", "retrieval"]
+    """What the model is asked to do."""
+    val: str
+    """The source for choices."""
+    test: str
+    """The source that is touched once."""
+    decoding: Decoding = Decoding()
+    """How answers are written."""
+    prompt: str | None = None
+    """What stands after the picture when captions are written; null: nothing."""

@@ -1,0 +1,120 @@
+"""Whether the blocks of a recipe fit each other: names that are used exist, and objectives suit the model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from isthmus.config.base import Mistake, one_of
+from isthmus.config.data import Source
+from isthmus.config.evaluation import Evaluation
+from isthmus.config.language import LlamaLanguage, TrainedTokenizer
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.stages import Stage
+
+OBJECTIVES = {
+    "vision_language_model": ("next_token",),
+    "dual_encoder": ("contrastive",),
+    "language_model": ("next_token",),
+}
+"""What each model kind can learn by."""
+
+ROWS = {
+    "vision_language_model": ("captions", "questions", "conversations", "text"),
+    "dual_encoder": ("captions",),
+    "language_model": ("text",),
+}
+"""What each model kind can read."""
+
+TASKS = {
+    "vision_language_model": ("captioning", "questions"),
+    "dual_encoder": ("retrieval",),
+    "language_model": (),
+}
+"""What each model kind can be judged by."""
+
+
+def mistakes_between(
+    *,
+    data: Mapping[str, Source],
+    model: Model,
+    stores_features: bool,
+    stages: Sequence[Stage],
+    evaluation: Evaluation | None,
+) -> list[Mistake]:
+    """Everything that does not fit, each with its path from the top of the recipe."""
+    mistakes = [*_names(data, model, stages, evaluation)]
+    for index, stage in enumerate(stages):
+        mistakes += _stage(index, stage, model, stages[:index])
+        if stores_features and "vision" in stage.train:
+            mistakes.append(_learning_vision(index))
+    if stores_features and isinstance(model, LanguageModel):
+        allowed = "null, because a language_model has no vision encoder"
+        mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    if evaluation is not None and evaluation.task not in TASKS[model.kind]:
+        found, allowed = f"'{evaluation.task}'", f"{one_of(TASKS[model.kind])} (model.kind is {model.kind})"
+        mistakes.append(
+            Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=TASKS[model.kind])
+        )
+    return mistakes
+
+
+def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
+    """The tokenizer that has to be trained first and where it stands in the recipe, or None."""
+    match model:
+        case DualEncoder():
+            return ("model", "text", "tokenizer"), model.text.tokenizer
+        case VisionLanguageModel() | LanguageModel():
+            if isinstance(model.language, LlamaLanguage):
+                return ("model", "language", "tokenizer"), model.language.tokenizer
+            return None
+
+
+def _names(
+    data: Mapping[str, Source], model: Model, stages: Sequence[Stage], evaluation: Evaluation | None
+) -> Iterator[Mistake]:
+    used: list[tuple[tuple[str | int, ...], str]] = []
+    for index, stage in enumerate(stages):
+        used.append((("stages", index, "data"), stage.data))
+        if stage.validation is not None:
+            used.append((("stages", index, "validation", "data"), stage.validation.data))
+    if evaluation is not None:
+        used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
+    if (trained := tokenizer_of(model)) is not None:
+        used.append(((*trained[0], "data"), trained[1].data))
+    for path, name in used:
+        if name not in data:
+            allowed = f"a name under data: {one_of(tuple(data))}"
+            yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
+
+
+def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+    path = ("stages", index)
+    names = tuple(other.name for other in earlier)
+    if stage.name in names:
+        yield Mistake(path=(*path, "name"), found=f"'{stage.name}' again", allowed="a name no other stage has")
+    if stage.start_from is not None and "/" not in stage.start_from and stage.start_from not in names:
+        allowed = f"an earlier stage ({one_of(names)}) or a run directory written with a '/'"
+        found = f"'{stage.start_from}'"
+        yield Mistake(path=(*path, "start_from"), found=found, allowed=allowed, choices=names)
+    for position, name in enumerate(stage.train):
+        if name not in model.part_names:
+            hint = "; lora needs model.language.lora" if name == "lora" and model.kind != "dual_encoder" else ""
+            allowed = f"parts of this {model.kind}: {one_of(model.part_names)}{hint}"
+            place = (*path, "train", position)
+            yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=model.part_names)
+        elif name in stage.train[:position]:
+            yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
+    for name in stage.objective:
+        if name not in OBJECTIVES[model.kind]:
+            allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
+            yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
+    rows = [(("rows",), stage.rows)]
+    if stage.validation is not None and stage.validation.rows is not None:
+        rows.append((("validation", "rows"), stage.validation.rows))
+    for below, word in rows:
+        if word not in ROWS[model.kind]:
+            allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
+            yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _learning_vision(index: int) -> Mistake:
+    allowed = "frozen vision only, because features.store is true; set features: null to train vision"
+    return Mistake(path=("stages", index, "train"), found="'vision'", allowed=allowed)

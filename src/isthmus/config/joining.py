@@ -1,0 +1,106 @@
+"""What stands between picture and text: connectors, fusion, and the image heads of dual encoders."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from isthmus.config.base import Count, Mistake, Settings, refuse
+
+
+class LinearConnector(Settings):
+    """One linear layer on every patch (LLaVA, Liu et al., 2023)."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class MlpConnector(Settings):
+    """An MLP on every patch (LLaVA-1.5, Liu et al., 2023)."""
+
+    kind: Literal["mlp"] = "mlp"
+    depth: Count = 2
+    """Linear layers, with a GELU between each two."""
+    hidden: Count | None = None
+    """Entries between the layers; null: the language model's width."""
+
+
+class PerceiverResampler(Settings):
+    """Learned queries that read the patches (Flamingo, Alayrac et al., 2022, section 3.1.1)."""
+
+    kind: Literal["perceiver_resampler"] = "perceiver_resampler"
+    latents: Count = 64
+    """Queries, which is the number of visual tokens of a picture."""
+    layers: Count = 6
+    """Attention blocks."""
+    heads: Count = 8
+    """Attention heads."""
+    head_dim: Count = 64
+    """Entries of one head."""
+    ffn_multiple: Count = 4
+    """Width of the feed-forward layer as a multiple of the token width."""
+
+
+class PixelShuffle(Settings):
+    """Neighbouring patches joined into one visual token, then one linear layer (Idefics2, InternVL)."""
+
+    kind: Literal["pixel_shuffle"] = "pixel_shuffle"
+    factor: Count = 2
+    """Patches a side that become one token; divides the grid's height and width."""
+
+
+Connector = Annotated[
+    LinearConnector | MlpConnector | PerceiverResampler | PixelShuffle, Field(discriminator="kind")
+]
+"""Visual tokens from patches."""
+
+
+class Reuse(Settings):
+    """A placeholder that borrows an id the tokenizer has already."""
+
+    reuse: Annotated[int, Field(ge=0)]
+    """The token id."""
+
+
+class Splice(Settings):
+    """Visual tokens take the places of placeholders in the text."""
+
+    kind: Literal["splice"] = "splice"
+    placeholder: Literal["virtual", "add"] | Reuse = "virtual"
+    """`virtual`: an id that never reaches an embedding; `add`: a new row of the table; `{reuse: ID}`: an existing id."""
+
+    @field_validator("placeholder", mode="before")
+    @classmethod
+    def _check_placeholder(cls, value: Any) -> Any:
+        number = value.get("reuse") if isinstance(value, dict) and set(value) == {"reuse"} else None
+        known = isinstance(value, Reuse) or (isinstance(value, str) and value in ("virtual", "add"))
+        if not known and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+            words = ("virtual", "add")
+            refuse([Mistake(path=(), found=repr(value), allowed="virtual, add, {reuse: ID}", choices=words)])
+        return value
+
+
+Fusion = Splice
+"""Where visual tokens meet text."""
+
+
+class LinearHead(Settings):
+    """One vector a picture: the encoder's pooled output through one linear layer."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class MeanHead(Settings):
+    """One vector a picture: the mean over patches through one linear layer."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class AttentionPoolHead(Settings):
+    """One vector a picture: a learned query reads all patches (SigLIP, Zhai et al., 2023)."""
+
+    kind: Literal["attention_pool"] = "attention_pool"
+    heads: Count = 8
+    """Attention heads."""
+
+
+ImageHead = Annotated[LinearHead | MeanHead | AttentionPoolHead, Field(discriminator="kind")]
+"""From patches to the one vector that is compared with texts."""

@@ -1,0 +1,121 @@
+"""The language side of a recipe: tokenizers, language models, LoRA, text encoders."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from isthmus.config.base import Count, Fraction, Mistake, Names, Positive, Settings, refuse
+
+
+class TrainedTokenizer(Settings):
+    """A tokenizer made from the texts of one source, when the run starts."""
+
+    kind: Literal["trained"] = "trained"
+    data: str
+    """The source whose texts are counted; only a training source keeps the comparison honest."""
+    vocabulary: Count
+    """Most tokens it may have, special ones included."""
+    algorithm: Literal["bpe", "word"] = "bpe"
+    """Byte-pair encoding, or whole words."""
+    lower: bool = True
+    """Whether texts are lowercased first."""
+
+
+class Lora(Settings):
+    """Low-rank updates of the language model's matrices (Hu et al., 2021)."""
+
+    rank: Count = 16
+    """Rank of each update."""
+    alpha: Positive = 32.0
+    """The update is scaled by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Share of the update's inputs that is dropped in training."""
+    targets: Names = ("q_proj", "v_proj")
+    """Names of the linear layers that get an update."""
+
+
+class LlamaLanguage(Settings):
+    """A small LLaMA of our own, random at the start (Touvron et al., 2023)."""
+
+    kind: Literal["llama"] = "llama"
+    tokenizer: TrainedTokenizer
+    """How text becomes ids."""
+    width: Count
+    """Entries of a token vector; a multiple of `heads`."""
+    layers: Count
+    """Decoder layers."""
+    heads: Count
+    """Attention heads."""
+    kv_heads: Count | None = None
+    """Heads of keys and values; divides `heads`; null: as many as `heads`."""
+    ffn: Count
+    """Width of the feed-forward layer."""
+    context: Count
+    """Longest sequence in tokens, visual tokens included."""
+    dropout: Fraction = 0.0
+    """Share of activations dropped in training."""
+    template: str = "plain"
+    """Name of the chat template."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        mistakes = []
+        if self.width % self.heads:
+            allowed = f"a number that divides width = {self.width}"
+            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        elif (self.width // self.heads) % 2:
+            allowed = "heads with an even number of entries each (rotary positions turn pairs)"
+            found = f"{self.heads} heads of {self.width // self.heads} entries"
+            mistakes.append(Mistake(path=("heads",), found=found, allowed=allowed))
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            allowed = f"a number that divides heads = {self.heads}"
+            mistakes.append(Mistake(path=("kv_heads",), found=str(self.kv_heads), allowed=allowed))
+        refuse(mistakes)
+        return self
+
+
+class PretrainedLanguage(Settings):
+    """A Hugging Face causal language model with its own tokenizer."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    name: str
+    """`shipped:NAME`, a folder (`${shared}/models/…`), or a hub name."""
+    revision: str | None = None
+    """The commit of a hub model; null: the newest."""
+    template: str = "plain"
+    """Name of the chat template."""
+    context: Count | None = None
+    """Longest sequence in tokens, visual tokens included; null: what the model allows."""
+    lora: Lora | None = None
+    """Low-rank updates, trained as the part `lora`; null: none."""
+
+
+Language = Annotated[LlamaLanguage | PretrainedLanguage, Field(discriminator="kind")]
+"""The language model."""
+
+
+class TransformerText(Settings):
+    """A text encoder of our own, random at the start."""
+
+    kind: Literal["transformer"] = "transformer"
+    tokenizer: TrainedTokenizer
+    """How text becomes ids."""
+    width: Count
+    """Entries of a token vector; a multiple of `heads`."""
+    layers: Count
+    """Transformer blocks."""
+    heads: Count
+    """Attention heads."""
+    context: Count
+    """Longest text in tokens."""
+    pool: Literal["end", "mean", "first"] = "end"
+    """Which vector stands for the text: the end token's, the mean over tokens, or the first token's."""
+    dropout: Fraction = 0.0
+    """Share of activations dropped in training."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.width % self.heads:
+            allowed = f"a number that divides width = {self.width}"
+            refuse([Mistake(path=("heads",), found=str(self.heads), allowed=allowed)])
+        return self

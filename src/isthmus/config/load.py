@@ -1,0 +1,89 @@
+"""Recipes from files and shipped names, and back: overrides, the resolved text, and the hash."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from isthmus.config import yaml
+from isthmus.config.explain import Origin, explain, nearest
+from isthmus.config.overrides import apply_overrides
+from isthmus.config.recipe import Recipe
+from isthmus.core.errors import RecipeError
+
+SHIPPED = Path(__file__).parent.parent / "recipes"
+"""The folder of the recipes that come with the package."""
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: A YAML file, or the name of a shipped recipe such as `tiny/llava`.
+        overrides: Changes such as `stages.align.optimizer.lr=1e-4`; values are read as YAML.
+
+    Raises:
+        RecipeError: There is no such recipe, or it has mistakes; the message lists every one.
+    """
+    file, shown = find_recipe(source)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {shown} cannot be read: {error}") from error
+    return parse_recipe(text, shown, overrides)
+
+
+def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Check the text of a recipe; `origin` names it in messages.
+
+    Raises:
+        RecipeError: It has mistakes; the message lists every one.
+    """
+    data, lines = yaml.parse(text, origin)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{origin} is no recipe: expected keys such as name, model and stages at the top")
+    changed = apply_overrides(data, overrides)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(explain(error, Origin(file=origin, lines=lines, overrides=changed))) from error
+
+
+def find_recipe(source: str | Path) -> tuple[Path, str]:
+    """The file of a recipe and how to call it in messages.
+
+    Raises:
+        RecipeError: Neither a file nor a shipped recipe has this name; the nearest names are listed.
+    """
+    text = str(source)
+    path = Path(source)
+    shipped = SHIPPED / f"{text}.yaml"
+    if path.suffix in (".yaml", ".yml") or isinstance(source, Path):
+        if path.is_file():
+            return path, text
+    elif text in shipped_names():
+        return shipped, f"recipe {text}"
+    names = shipped_names()
+    near = nearest(path.stem if path.suffix else text, names)
+    hint = f"; did you mean '{near}'?" if near is not None else ""
+    known = ", ".join(names) or "none"
+    raise RecipeError(f"there is no recipe '{text}': no such file, and the shipped recipes are {known}{hint}")
+
+
+def shipped_names() -> tuple[str, ...]:
+    """The names of the recipes that come with the package, sorted."""
+    files = SHIPPED.rglob("*.yaml")
+    return tuple(sorted(file.relative_to(SHIPPED).with_suffix("").as_posix() for file in files))
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """The recipe with every default written out; loading it gives an equal recipe."""
+    return yaml.dump(recipe.model_dump(mode="json"))
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe as canonical JSON; the same on every machine."""
+    canonical = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""The stages of a recipe: which parts learn, by which objective, on which data, for how long."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from isthmus.config.base import Count, Fraction, Mistake, Names, NotNegative, Positive, Settings, refuse
+from isthmus.config.data import Rows
+
+ObjectiveName = Literal["next_token", "contrastive"]
+"""The objectives there are."""
+
+
+class Optimizer(Settings):
+    """AdamW and its learning rate over time (Loshchilov and Hutter, 2019)."""
+
+    lr: NotNegative
+    """Highest learning rate."""
+    lr_by_part: dict[str, NotNegative] = {}
+    """Highest learning rates of parts that differ from `lr`."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay of matrices; vectors (norms, biases) have none."""
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    """How long first and second moments remember."""
+    eps: Positive = 1.0e-8
+    """Added to the root of the second moment."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after warm-up."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps in which the learning rate rises from 0."""
+    final_lr_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Where the learning rate ends, as a share of its highest value."""
+    clip: Positive | None = 1.0
+    """Largest norm of the whole gradient; null: not clipped."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an exponential moving average of the weights, which is what the stage hands on; null: none."""
+
+
+class Validation(Settings):
+    """What is measured while a stage runs."""
+
+    data: str
+    """The source."""
+    rows: Rows | None = None
+    """How its samples are read; null: as in training."""
+    every: Count = 200
+    """Steps between two measurements."""
+    limit: Count | None = 500
+    """Most samples that are looked at; null: all."""
+
+
+class Augmentation(Settings):
+    """What is changed at random in training rows, never in validation."""
+
+    feature_dropout: Fraction = 0.0
+    """Share of the vision encoder's output entries set to 0."""
+
+
+class TrainStage(Settings):
+    """One stretch of training."""
+
+    kind: Literal["train"] = "train"
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
+    """Its name and its folder in the run."""
+    start_from: str | None = None
+    """An earlier stage, or a run directory (a path with a `/`); null: the stage before."""
+    train: Names
+    """The parts that learn; all others are frozen."""
+    objective: Annotated[dict[ObjectiveName, Positive], Field(min_length=1)]
+    """Objectives and their weights."""
+    data: str
+    """The source it learns from."""
+    rows: Rows
+    """How its samples are read."""
+    epochs: Count | None = None
+    """Passes over the data; either this or `steps`."""
+    steps: Count | None = None
+    """Optimizer steps; either this or `epochs`."""
+    minutes: Positive | None = None
+    """The stage also ends after this many minutes; null: no cap."""
+    batch_size: Count
+    """Rows a step."""
+    micro_batch_size: Count | None = None
+    """Rows that are in memory at once; divides `batch_size`; null: all of them."""
+    optimizer: Optimizer
+    """How it learns."""
+    validation: Validation | None = None
+    """What is measured meanwhile; null: nothing."""
+    checkpoint_every: Count = 200
+    """Steps between two checkpoints; the last step always has one."""
+    augmentation: Augmentation = Augmentation()
+    """What is changed at random."""
+
+    @model_validator(mode="after")
+    def _check_stage(self) -> Self:
+        mistakes = []
+        if (self.epochs is None) == (self.steps is None):
+            found = "neither epochs nor steps" if self.epochs is None else "both epochs and steps"
+            mistakes.append(Mistake(path=("steps",), found=found, allowed="exactly one of epochs and steps"))
+        micro = self.micro_batch_size
+        if micro is not None and self.batch_size % micro:
+            allowed = f"a number that divides batch_size = {self.batch_size}"
+            mistakes.append(Mistake(path=("micro_batch_size",), found=str(micro), allowed=allowed))
+        for name in self.optimizer.lr_by_part:
+            if name not in self.train:
+                path = ("optimizer", "lr_by_part", name)
+                allowed = f"parts this stage trains: {', '.join(self.train)}"
+                mistakes.append(Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=self.train))
+        refuse(mistakes)
+        return self
+
+
+Stage = TrainStage
+"""One entry of `stages`."""

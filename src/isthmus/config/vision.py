@@ -1,0 +1,81 @@
+"""The vision encoder of a recipe: pretrained, or a ViT of our own."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from isthmus.config.base import Count, Mistake, Settings, refuse
+
+Features = Literal["patches", "all", "cls", "pooled", "projected"]
+"""Which outputs of a vision encoder are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
+
+Resize = Literal["none", "squash", "crop", "pad"]
+"""How a picture gets the encoder's size: must fit already, stretch, cut the middle out, or add a border."""
+
+
+class PretrainedVision(Settings):
+    """A Hugging Face vision model from a folder or by its hub name."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    name: str
+    """A folder (`${shared}/models/…`) or a hub name."""
+    revision: str | None = None
+    """The commit of a hub model; null: the newest."""
+    layer: int | None = None
+    """Which layer's output is used; negative counts from the end; null: the last. Later layers are not built."""
+    features: Features = "patches"
+    """Which outputs are used."""
+    final_norm: bool = True
+    """Whether the model's own last normalisation is applied to them."""
+    resize: Resize | None = None
+    """How pictures get the right size; null: as the model's preprocessor file says."""
+
+
+class VitVision(Settings):
+    """A vision transformer of our own (Dosovitskiy et al., 2021)."""
+
+    kind: Literal["vit"] = "vit"
+    image_size: Count
+    """Height and width of the input in pixels."""
+    patch: Count
+    """Height and width of a patch in pixels; divides `image_size`."""
+    width: Count
+    """Entries of a token vector; a multiple of `heads`."""
+    layers: Count
+    """Transformer blocks."""
+    heads: Count
+    """Attention heads."""
+    cls: bool = True
+    """Whether a learned summary token stands before the patches."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """Learned position vectors, or fixed two-dimensional sine and cosine ones."""
+    weights: str | None = None
+    """`shipped:NAME`, a safetensors file, or null: random."""
+    features: Features = "patches"
+    """Which outputs are used."""
+    final_norm: bool = True
+    """Whether the last normalisation is applied to them."""
+    resize: Resize = "squash"
+    """How pictures get the right size."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        mistakes = []
+        if self.image_size % self.patch:
+            allowed = f"a number that divides image_size = {self.image_size}"
+            mistakes.append(Mistake(path=("patch",), found=str(self.patch), allowed=allowed))
+        if self.width % self.heads:
+            allowed = f"a number that divides width = {self.width}"
+            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        if self.positions == "sincos" and self.width % 4:
+            allowed = "a multiple of 4, because positions are sincos"
+            mistakes.append(Mistake(path=("width",), found=str(self.width), allowed=allowed))
+        if self.features == "cls" and not self.cls:
+            allowed = "patches, all, pooled or projected, because cls is false"
+            mistakes.append(Mistake(path=("features",), found="'cls'", allowed=allowed))
+        refuse(mistakes)
+        return self
+
+
+Vision = Annotated[PretrainedVision | VitVision, Field(discriminator="kind")]
+"""The vision encoder."""
