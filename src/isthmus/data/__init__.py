@@ -1,0 +1,1 @@
+"""Samples, pictures, text and batches: from files to what a model sees."""
