@@ -1,7 +1,9 @@
 """What is wrong with a recipe, in words: path, what was found, what is allowed, the nearest match, file and line."""
 
 import difflib
+import functools
 import json
+import operator
 import re
 import types
 import typing
@@ -153,7 +155,7 @@ def _bare(annotation: Any) -> Any:
             annotation = get_args(annotation)[0]
         elif _is_union(annotation) and type(None) in get_args(annotation):
             rest = [member for member in get_args(annotation) if member is not type(None)]
-            annotation = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+            annotation = functools.reduce(operator.or_, rest)
         else:
             return annotation
 
@@ -197,7 +199,9 @@ def _below(annotation: Any, element: str | int) -> Any:
 def _tags(annotation: Any) -> tuple[str, ...]:
     if _is_union(annotation):
         return tuple(tag for member in get_args(annotation) for tag in _tags(member))
-    return tuple(map(str, get_args(annotation.model_fields["kind"].annotation))) if _is_block(annotation) else ()
+    return (
+        tuple(map(str, get_args(annotation.model_fields["kind"].annotation))) if _is_block(annotation) else ()
+    )
 
 
 def _keys(annotation: Any) -> tuple[str, ...]:
@@ -217,4 +221,4 @@ def _wanted(annotation: Any) -> str:
         return one_of(tuple(map(str, words)))
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     origin = get_origin(annotation)
-    return plain[annotation] if annotation in plain else "a list" if origin is tuple else "keys with values"
+    return plain.get(annotation, "a list" if origin is tuple else "keys with values")

@@ -1,6 +1,7 @@
 """Whether the blocks of a recipe fit each other: names that are used exist, and objectives suit the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import assert_never
 
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import Source
@@ -65,6 +66,8 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
             if isinstance(model.language, LlamaLanguage):
                 return ("model", "language", "tokenizer"), model.language.tokenizer
             return None
+        case _:
+            assert_never(model)
 
 
 def _names(
@@ -89,14 +92,18 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
     path = ("stages", index)
     names = tuple(other.name for other in earlier)
     if stage.name in names:
-        yield Mistake(path=(*path, "name"), found=f"'{stage.name}' again", allowed="a name no other stage has")
+        yield Mistake(
+            path=(*path, "name"), found=f"'{stage.name}' again", allowed="a name no other stage has"
+        )
     if stage.start_from is not None and "/" not in stage.start_from and stage.start_from not in names:
         allowed = f"an earlier stage ({one_of(names)}) or a run directory written with a '/'"
         found = f"'{stage.start_from}'"
         yield Mistake(path=(*path, "start_from"), found=found, allowed=allowed, choices=names)
     for position, name in enumerate(stage.train):
         if name not in model.part_names:
-            hint = "; lora needs model.language.lora" if name == "lora" and model.kind != "dual_encoder" else ""
+            hint = (
+                "; lora needs model.language.lora" if name == "lora" and model.kind != "dual_encoder" else ""
+            )
             allowed = f"parts of this {model.kind}: {one_of(model.part_names)}{hint}"
             place = (*path, "train", position)
             yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=model.part_names)
@@ -106,7 +113,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    rows = [(("rows",), stage.rows)]
+    rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
         rows.append((("validation", "rows"), stage.validation.rows))
     for below, word in rows:

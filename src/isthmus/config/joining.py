@@ -65,7 +65,7 @@ class Splice(Settings):
 
     kind: Literal["splice"] = "splice"
     placeholder: Literal["virtual", "add"] | Reuse = "virtual"
-    """`virtual`: an id that never reaches an embedding; `add`: a new row of the table; `{reuse: ID}`: an existing id."""
+    """`virtual`: an id that never reaches an embedding; `add`: a new row; `{reuse: ID}`: an existing id."""
 
     @field_validator("placeholder", mode="before")
     @classmethod

@@ -62,11 +62,15 @@ def _set(data: Any, path: Sequence[str], value: Any, text: str) -> Path:
 def _index(entries: list[Any], key: str, where: str, text: str) -> int:
     names = [entry["name"] for entry in entries if isinstance(entry, dict) and "name" in entry]
     if key in names:
-        return next(i for i, entry in enumerate(entries) if isinstance(entry, dict) and entry.get("name") == key)
+        return next(
+            i for i, entry in enumerate(entries) if isinstance(entry, dict) and entry.get("name") == key
+        )
     if key.isdecimal() and int(key) < len(entries):
         return int(key)
     allowed = [*map(str, range(len(entries))), *map(str, names)]
-    raise RecipeError(f"the override '{text}' names '{key}' in {where}; allowed: {', '.join(allowed) or 'nothing'}")
+    raise RecipeError(
+        f"the override '{text}' names '{key}' in {where}; allowed: {', '.join(allowed) or 'nothing'}"
+    )
 
 
 def _drop_rival(data: Any, place: Path, origins: dict[Path, str]) -> None:

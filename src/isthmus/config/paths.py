@@ -12,7 +12,7 @@ DEFAULT_SHARED = "../shared"
 
 
 def expand(text: str) -> str:
-    """The path with `${shared}` replaced by the shared folder of this machine; called where a path is used, not before.
+    """The path with `${shared}` replaced by this machine's shared folder; called where a path is used, not before.
 
     Raises:
         RecipeError: Another variable is named.

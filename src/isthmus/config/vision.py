@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from isthmus.config.base import Count, Mistake, Settings, refuse
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
-"""Which outputs of a vision encoder are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
+"""Which outputs are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
 
 Resize = Literal["none", "squash", "crop", "pad"]
 """How a picture gets the encoder's size: must fit already, stretch, cut the middle out, or add a border."""

@@ -107,5 +107,5 @@ def _lines(node: Node, path: Path, line: int) -> Iterator[tuple[Path, int]]:
     yield path, line
     keys = {key.value: key for key, _ in node.value} if isinstance(node, MappingNode) else {}
     for name, child in _children(node):
-        start = keys[name] if name in keys else child
+        start = keys.get(name, child)
         yield from _lines(child, (*path, name), start.start_mark.line + 1)

@@ -1,0 +1,42 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+QUICK := not slow and not learns and not network
+
+.PHONY: demo demo-from-scratch test test-all learn lint bench
+
+# The first run: the environment, then the offline demonstration.
+demo: $(READY)
+	$(BIN)/isthmus demo
+
+# The same, after training the small vision and language models that are otherwise shipped.
+demo-from-scratch: $(READY)
+	$(BIN)/isthmus train tiny/scenes_vision --out runs/scenes_vision
+	$(BIN)/isthmus train tiny/scenes_language --out runs/scenes_language
+	$(BIN)/isthmus train demo model.vision.weights=runs/scenes_vision model.language.name=runs/scenes_language --out runs/demo-from-scratch
+
+test: lint
+	$(BIN)/python -m pytest -q -m "$(QUICK)"
+
+test-all: lint
+	$(BIN)/python -m pytest -q --timeout=1800 -m "not learns and not network"
+	$(MAKE) learn
+
+# Training is several times faster without the shape checks.
+learn: $(READY)
+	$(BIN)/python -m pytest -q --timeout=1800 -o addopts="--import-mode=importlib --strict-markers" -m learns
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyrefly check --summarize-errors
+
+bench: $(READY)
+	for script in bench/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
