@@ -1,0 +1,140 @@
+"""Questions have exactly one true answer, judged by geometry, and little can be guessed blindly."""
+
+import re
+
+import pytest
+
+from isthmus.core.errors import DataError
+from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, blind_accuracy
+from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
+
+SINGULAR = {plural: shape for shape, plural in SHAPES.items()}
+
+
+def offset(scene: Scene, thing: Thing, anchor: Thing) -> tuple[float, float]:
+    """How far a thing is right of and below another, as fractions of the canvas."""
+    height, width = scene.canvas
+    return (thing.centre.x - anchor.centre.x) / width, (thing.centre.y - anchor.centre.y) / height
+
+
+def beyond(scene: Scene, relation: str, anchor: Thing) -> list[Thing]:
+    """Things clearly on a side of another; fails where one is on that side by a little only."""
+    there = []
+    for thing in scene.things:
+        right, down = offset(scene, thing, anchor)
+        distance = {"left of": -right, "right of": right, "above": -down, "below": down}[relation]
+        assert distance < 0.23 or distance > 0.27
+        if distance > 0.27:
+            there.append(thing)
+    return there
+
+
+def answers(scene: Scene, text: str) -> set[str]:
+    """Every true answer to a question, found by trying all things."""
+    quarter = {
+        thing: f"{'top' if thing.centre.y < scene.canvas.height / 2 else 'bottom'} "
+        f"{'left' if thing.centre.x < scene.canvas.width / 2 else 'right'}"
+        for thing in scene.things
+    }
+    if match := re.fullmatch(r"what (colour|shape) is the thing at the (.+) \?", text):
+        return {getattr(thing, match[1]) for thing in scene.things if quarter[thing] == match[2]}
+    if match := re.fullmatch(r"what colour is the (\w+) \?", text):
+        found = [thing.colour for thing in scene.things if thing.shape == match[1]]
+        return set(found) if len(found) == 1 else set()
+    if match := re.fullmatch(r"what shape is the (\w+) thing \?", text):
+        found = [thing.shape for thing in scene.things if thing.colour == match[1]]
+        return set(found) if len(found) == 1 else set()
+    if match := re.fullmatch(r"how many (\w+) (\w+) are there \?", text):
+        number = sum((thing.colour, thing.shape) == (match[1], SINGULAR[match[2]]) for thing in scene.things)
+        return {("none", "one", "two", "three", "four")[number]}
+    if match := re.fullmatch(r"is there an? (\w+) (\w+) \?", text):
+        return {
+            "yes" if any((thing.colour, thing.shape) == match.groups() for thing in scene.things) else "no"
+        }
+    match = re.fullmatch(
+        r"(where is|how big is|what is (left of|right of|above|below)) the (\w+) (\w+) \?", text
+    )
+    assert match, text
+    (anchor,) = (thing for thing in scene.things if (thing.colour, thing.shape) == (match[3], match[4]))
+    if match[2]:
+        (there,) = beyond(scene, match[2], anchor)
+        return {there.shape}
+    return {quarter[anchor] if match[1] == "where is" else anchor.size}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_question_has_exactly_one_true_answer(split: str) -> None:
+    world, kinds = Scenes(split=split), set()
+    for index in range(400):
+        scene, question = world.example(index)
+        for each in [question, *world.questions(scene)]:
+            assert answers(scene, each.text) == {each.answer}, each
+            kinds.add(each.kind)
+    assert kinds == set(KINDS)
+
+
+def test_captions_are_true() -> None:
+    world = Scenes(aspect=(1 / 3, 3))
+    for index in range(250):
+        scene = world.scene(index)
+        said = world.captions(scene)
+        for caption in said[:2]:
+            assert sum(caption.split().count(colour) for colour in COLOURS) == len(scene.things)
+        phrases = re.findall(r"a (\w+ \w+ \w+) at the (\w+ \w+)", said[0])
+        assert sorted(phrases) == sorted(
+            (f"{t.size} {t.colour} {t.shape}", scene.place(t)) for t in scene.things
+        )
+        swapped = re.findall(r"at the (\w+ \w+) is a (\w+ \w+ \w+)", said[1])
+        assert sorted(phrases) == sorted((thing, place) for place, thing in swapped)
+        for caption in said[3:]:
+            if match := re.fullmatch(r"the (\w+) (\w+) is (.+) the (\w+) (\w+) \.", caption):
+                (one,) = (t for t in scene.things if t.pair == (match[1], match[2]))
+                (other,) = (t for t in scene.things if t.pair == (match[4], match[5]))
+                assert one in beyond(scene, match[3], other)
+            else:
+                number, colour, plural = re.fullmatch(r"there are (\w+) (\w+) (\w+) \.", caption).groups()
+                assert answers(scene, f"how many {colour} {plural} are there ?") == {number}
+
+
+def test_imagined_questions_follow_from_the_caption_before_them() -> None:
+    for index in range(100):
+        lines = Scenes().sentences(index)
+        scene, question = Scenes().imagined(index)
+        assert lines[-1] == f"{question.text} {question.answer} ."
+        for line in lines:
+            if line.count(" ? ") and line != lines[-1]:
+                _, text, answer = re.fullmatch(
+                    r"(.+ \.) ((?:what|where|how|is) .+ \?) (.+) \.", line
+                ).groups()
+                assert answers(scene, text) == {answer}
+
+
+@pytest.mark.parametrize(
+    ("split", "num_rows"), [("test", 2000), ("test", 500), ("val", 2000), ("train", 2000)]
+)
+def test_a_blind_answerer_gets_at_most_two_in_five(split: str, num_rows: int) -> None:
+    rows = [Scenes(split=split).example(index)[1] for index in range(num_rows)]
+    assert blind_accuracy(rows) <= 0.40
+
+
+def test_a_blind_answerer_taught_on_training_gets_less() -> None:
+    taught = [Scenes().example(index)[1] for index in range(2000)]
+    asked = [Scenes(split="test").example(index)[1] for index in range(2000)]
+    assert blind_accuracy(asked, taught) <= 0.40
+
+
+def test_asking_everything_about_each_test_scene_is_as_balanced() -> None:
+    world = Scenes(split="test")
+    rows = [question for index in range(500) for question in world.questions(world.scene(index))]
+    assert blind_accuracy(rows) <= 0.40
+
+
+def test_blind_accuracy_by_hand() -> None:
+    pair = Pair("red", "square")
+    rows = [Question("a ?", answer, "size", pair) for answer in ("x", "x", "y")] + [
+        Question("b ?", "y", "size", pair)
+    ]
+    assert blind_accuracy(rows) == 3 / 4
+    assert blind_accuracy(rows, [Question("c ?", "y", "size", pair)]) == 2 / 4
+    with pytest.raises(DataError):
+        blind_accuracy([])
