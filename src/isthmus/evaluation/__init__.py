@@ -1,0 +1,1 @@
+"""How good the answers, captions and rankings are, with intervals, and whether the picture mattered."""
