@@ -1,10 +1,10 @@
-"""What stands between picture and text: connectors, fusion, and the image heads of dual encoders."""
+"""What stands between picture and text: connectors, fusion, and the image head of dual encoders."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from isthmus.config.base import Count, Mistake, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 
 
 class LinearConnector(Settings):
@@ -21,6 +21,12 @@ class MlpConnector(Settings):
     """Linear layers, with a GELU between each two."""
     hidden: Count | None = None
     """Entries between the layers; null: the language model's width."""
+    norm: bool = False
+    """Whether a layer norm stands in front; convolutional features need one."""
+    positions: bool = False
+    """Whether each visual token gets a learned position vector; convolutional features have none of their own."""
+    dropout: Fraction = 0.0
+    """Share of the feature entries dropped in training."""
 
 
 class PerceiverResampler(Settings):
@@ -82,25 +88,12 @@ Fusion = Splice
 """Where visual tokens meet text."""
 
 
-class LinearHead(Settings):
-    """One vector a picture: the encoder's pooled output through one linear layer."""
+class ImageHead(Settings):
+    """From patches to the one vector that is compared with texts: norm, pooling over positions, projection."""
 
-    kind: Literal["linear"] = "linear"
-
-
-class MeanHead(Settings):
-    """One vector a picture: the mean over patches through one linear layer."""
-
-    kind: Literal["mean"] = "mean"
-
-
-class AttentionPoolHead(Settings):
-    """One vector a picture: a learned query reads all patches (SigLIP, Zhai et al., 2023)."""
-
-    kind: Literal["attention_pool"] = "attention_pool"
+    pooling: Literal["mean", "first", "attention", "mean_attention"] = "mean"
+    """The mean, the first token, a learned query (Zhai et al., 2022, section 3.1), or mean and query side by side."""
     heads: Count = 8
-    """Attention heads."""
-
-
-ImageHead = Annotated[LinearHead | MeanHead | AttentionPoolHead, Field(discriminator="kind")]
-"""From patches to the one vector that is compared with texts."""
+    """Heads of the learned query."""
+    dropout: Fraction = 0.0
+    """Share of the pooled entries dropped in training."""

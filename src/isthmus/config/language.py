@@ -102,8 +102,8 @@ class TransformerText(Settings):
     """How text becomes ids."""
     width: Count
     """Entries of a token vector; a multiple of `heads`."""
-    layers: Count
-    """Transformer blocks."""
+    layers: Annotated[int, Field(ge=0)]
+    """Transformer blocks; 0 makes a bag of words."""
     heads: Count
     """Attention heads."""
     context: Count
@@ -112,6 +112,8 @@ class TransformerText(Settings):
     """Which vector stands for the text: the end token's, the mean over tokens, or the first token's."""
     dropout: Fraction = 0.0
     """Share of activations dropped in training."""
+    word_dropout: Fraction = 0.0
+    """Share of tokens hidden in training, never all of a text."""
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:

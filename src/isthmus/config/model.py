@@ -25,8 +25,8 @@ class VisionLanguageModel(Settings):
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """What a stage can train or freeze."""
-        return ("vision", "connector", "fusion", *_language_parts(self.language))
+        """What a stage can train or freeze; splicing has nothing to learn."""
+        return ("vision", "connector", *_language_parts(self.language))
 
 
 class DualEncoder(Settings):

@@ -45,16 +45,12 @@ class VitVision(Settings):
     """Transformer blocks."""
     heads: Count
     """Attention heads."""
-    cls: bool = True
-    """Whether a learned summary token stands before the patches."""
-    positions: Literal["learned", "sincos"] = "learned"
-    """Learned position vectors, or fixed two-dimensional sine and cosine ones."""
     weights: str | None = None
-    """`shipped:NAME`, a safetensors file, or null: random."""
-    features: Features = "patches"
+    """`shipped:NAME`, a folder that a run wrote, or null: random."""
+    features: Literal["patches", "all", "cls"] = "patches"
     """Which outputs are used."""
-    final_norm: bool = True
-    """Whether the last normalisation is applied to them."""
+    final_norm: Literal[True] = True
+    """The last normalisation is always applied to them."""
     resize: Resize = "squash"
     """How pictures get the right size."""
 
@@ -67,12 +63,6 @@ class VitVision(Settings):
         if self.width % self.heads:
             allowed = f"a number that divides width = {self.width}"
             mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
-        if self.positions == "sincos" and self.width % 4:
-            allowed = "a multiple of 4, because positions are sincos"
-            mistakes.append(Mistake(path=("width",), found=str(self.width), allowed=allowed))
-        if self.features == "cls" and not self.cls:
-            allowed = "patches, all, pooled or projected, because cls is false"
-            mistakes.append(Mistake(path=("features",), found="'cls'", allowed=allowed))
         refuse(mistakes)
         return self
 

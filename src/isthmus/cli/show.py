@@ -1,0 +1,75 @@
+"""`isthmus show`: what a recipe or a run is made of, without weights and without network."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from isthmus.cli.printing import number, print_table
+from isthmus.cli.verbs import Result, verb
+from isthmus.core.options import RunOptions
+from isthmus.core.sizes import parse_size
+
+INDENT = "  "
+
+
+def _print(result: Result) -> None:
+    stages = result["stages"]
+    headers = ["part", "kind", "parameters", *(f"in {stage['name']}" for stage in stages)]
+    published = result.get("published_total") is not None
+    if published:
+        headers.insert(3, "published")
+    rows = [_cells(row, depth, top, result) for row, depth, top in _walk(result["parts"])]
+    total = ["total", "", number(result["total"])]
+    if published:
+        total.append(number(result["published_total"]))
+    rows.append([*total, *(f"{number(stage['trainable'])} trained" for stage in stages)])
+    print_table("Parts", headers, rows)
+    if any(row.get("tied") for row, _, _ in _walk(result["parts"])):
+        typer.echo("(in brackets: tied, counted once in the total)")
+    for stage in stages:
+        typer.echo(
+            f"stage {stage['name']}: {number(stage['trainable'])} trained, {number(stage['frozen'])} frozen"
+        )
+    if result["visual_tokens"] is not None:
+        typer.echo(f"visual tokens a picture: {number(result['visual_tokens'])}")
+
+
+def _walk(rows: list[Result], depth: int = 0, top: str | None = None) -> Iterator[tuple[Result, int, str]]:
+    for row in rows:
+        part = top if top is not None else row["name"]
+        yield row, depth, part
+        yield from _walk(row.get("parts", []), depth + 1, part)
+
+
+def _cells(row: Result, depth: int, top: str, result: Result) -> list[str]:
+    count = number(row["parameters"])
+    cells = [INDENT * depth + row["name"], str(row["kind"]), f"({count})" if row.get("tied") else count]
+    if result.get("published_total") is not None:
+        cells.append(number(row.get("published_parameters")))
+    for stage in result["stages"]:
+        learns = top in stage["parts"] or row["name"] in stage["parts"]
+        cells.append(("trained" if learns else "frozen") if row["parameters"] else "")
+    return cells
+
+
+@verb(_print)
+def show(
+    target: Annotated[str, typer.Argument(help="A recipe (file or shipped name) or a run directory.")],
+    table: Annotated[bool, typer.Option("--table", help="Also the rows inside each part.")] = False,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Count visual tokens for pictures of this size.")
+    ] = None,
+    *,
+    options: RunOptions,
+) -> Result:
+    """Print the parameters of each part and what each stage trains."""
+    size = None if image_size is None else parse_size(image_size)
+
+    from isthmus.run.show import show as run_show
+
+    result: Result = run_show(target, image_size=size)
+    if table or options.json:
+        return result
+    outer = [{key: row[key] for key in row if key != "parts"} for row in result["parts"]]
+    return {**result, "parts": outer}

@@ -1,0 +1,74 @@
+"""What all verbs share: the common options, the offline switch, errors, and one way to print the result."""
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from isthmus.cli.failures import failures
+from isthmus.cli.printing import print_json
+from isthmus.core.options import Precision, RunOptions
+
+Result = dict[str, Any]
+"""The JSON object of a verb."""
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+"""What keeps Hugging Face's libraries off the network; read when they are imported."""
+
+
+def common_options(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Number format of matrix products.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Replace the recipe's seed.", min=0)] = None,
+    allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch what is not here.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it came from.")] = False,
+) -> tuple[RunOptions, bool]:
+    """The options every verb has, and whether tracebacks are shown."""
+    terminal = (sys.stderr if json else sys.stdout).isatty()
+    options = RunOptions(
+        device=device,
+        precision=precision,
+        seed=seed,
+        allow_network=allow_network,
+        json=json,
+        terminal=terminal,
+    )
+    return options, debug
+
+
+def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Result]], Callable[..., None]]:
+    """Make a command of a function with an `options: RunOptions` parameter.
+
+    The command also has the common options, ends as the design's exit codes say, and prints the function's result:
+    as one JSON object with `--json` (what else is printed meanwhile goes to stderr), else by `print_result`.
+    """
+    common = inspect.signature(common_options, eval_str=True).parameters
+
+    def make(function: Callable[..., Result]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True).parameters
+        listed = [own[name] for name in own if name != "options"]
+        assert not {parameter.name for parameter in listed} & set(common)
+
+        def command(**values: Any) -> None:
+            options, debug = common_options(**{name: values.pop(name) for name in common})
+            with failures(debug=debug):
+                if not options.allow_network:
+                    os.environ.update(dict.fromkeys(OFFLINE, "1"))
+                with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+                    result = function(**values, options=options)
+                if options.json:
+                    print_json(result)
+                else:
+                    print_result(result)
+
+        everything = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*listed, *common.values())]
+        command.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        return command
+
+    return make
