@@ -105,7 +105,7 @@ def test_senseless_settings_are_refused(settings: dict[str, float], words: str) 
 
 def test_a_learning_rate_for_a_part_that_is_not_trained_is_refused() -> None:
     split = set_trainable(ToyModel(), ["connector"])
-    with pytest.raises(RecipeError, match="'language', which is not trained.*connector"):
+    with pytest.raises(RecipeError, match=r"'language', which is not trained.*connector"):
         build_optimizer(split, OptimizerSettings(lr_by_part={"language": 1.0}))
 
 

@@ -91,7 +91,7 @@ def test_buffers_follow_their_part() -> None:
 
 def test_an_unknown_part_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        RecipeError, match="no part 'conector'; its parts are vision, connector, language.*'connector'"
+        RecipeError, match=r"no part 'conector'; its parts are vision, connector, language.*'connector'"
     ):
         set_trainable(ToyModel(), ["conector"])
     with pytest.raises(RecipeError, match="trains nothing"):

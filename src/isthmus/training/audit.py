@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterable
 from typing import final
 
-import torch
 from torch import Tensor
 
 from isthmus.core.errors import GuardError
+from isthmus.training.durability import bytes_of
 from isthmus.training.parameters import TrainableModule, TrainableSplit
 
 AUDITED_STEPS = 3
@@ -16,9 +16,8 @@ _NAMED = 8
 
 def digest_of(tensor: Tensor) -> str:
     """SHA-256 of dtype, shape and bytes of one tensor."""
-    data = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{data.dtype}{tuple(data.shape)}".encode())
-    digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
+    digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest.update(bytes_of(tensor))
     return digest.hexdigest()
 
 
