@@ -28,8 +28,8 @@ from isthmus.reports.svg import add, drawing, markup
 NUM_COLOURS = 6
 SMOOTH_FROM = 150
 """A curve of at least this many points is drawn pale, with its moving mean on top."""
-CHARACTER_WIDTH = 6.6
-"""Mean width of a character of the 12-unit label font, in drawing units (Liberation Sans, rounded up)."""
+CHARACTER_WIDTH = 7.4
+"""Mean width of a character of the 12-unit label font, in drawing units (DejaVu Sans, bold: a wide one)."""
 NUM_HOVER_POINTS = 60
 
 
