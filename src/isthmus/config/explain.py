@@ -135,7 +135,7 @@ def _mistake(detail: ErrorDetails, path: tuple[str | int, ...], annotation: Any)
             allowed = f"at most {context['max_length']} of them"
         case _ if kind in BOUNDS:
             words, key = BOUNDS[kind]
-            allowed = f"a number {words} {context[key]}"
+            allowed = f"a number {words} {context[key]:g}"
         case _:
             found = f"the text {found}" if isinstance(value, str) else found
             allowed = TYPES[kind] if kind in TYPES else detail["msg"].lower()
