@@ -1,0 +1,1 @@
+"""What every layer shares: errors, sizes, batches, protocols, randomness, devices."""

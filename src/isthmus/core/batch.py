@@ -1,0 +1,90 @@
+"""What travels from data to models: a batch of rows, already decoded, tokenised and padded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORED = -100
+"""The target of positions that carry no loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualLayout:
+    """How many images each row has and how many visual tokens each image gives, in reading order.
+
+    The processor writes it, the model checks it, so that the two cannot disagree silently.
+    """
+
+    images_per_row: tuple[int, ...]
+    tokens_per_image: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        assert sum(self.images_per_row) == len(self.tokens_per_image)
+
+    @property
+    def num_images(self) -> int:
+        """Images in the whole batch."""
+        return len(self.tokens_per_image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows that one forward pass sees. What a model does not need is None.
+
+    Attributes:
+        sample_ids: One name a row, for messages and tables.
+        pixels: Pictures as the vision encoder expects them, in reading order over all rows.
+        features: What the frozen vision encoder gave for these pictures, read from the feature store instead of pixels.
+        token_ids: Token ids; every visual token has its own placeholder position when a layout is given.
+        attention_mask: True where a token stands, False on padding.
+        targets: For each position the id that should stand *there* (not shifted), or `IGNORED`.
+        layout: Where the images belong.
+        image_ids: One hash or name a picture; equal names are the same picture (duplicates in a contrastive batch).
+    """
+
+    sample_ids: tuple[str, ...]
+    pixels: Float[Tensor, "image channel height width"] | None = None
+    features: Float[Tensor, "image patch dim"] | None = None
+    token_ids: Int[Tensor, "row token"] | None = None
+    attention_mask: Bool[Tensor, "row token"] | None = None
+    targets: Int[Tensor, "row token"] | None = None
+    layout: VisualLayout | None = None
+    image_ids: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with every tensor on `device`."""
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    @property
+    def num_images(self) -> int:
+        """Pictures in the batch, as pixels or as stored features."""
+        pictures = self.pixels if self.pixels is not None else self.features
+        return 0 if pictures is None else pictures.shape[0]
+
+    @property
+    def num_supervised(self) -> int:
+        """Positions whose target is predicted: the first position of a row has nothing before it and never counts."""
+        return 0 if self.targets is None else int((self.targets[:, 1:] != IGNORED).sum())
+
+
+def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
+    """The same rows with picture `i` replaced by picture `order[i]` of the batch (shuffled and wrong-picture controls)."""
+    index = torch.as_tensor(order)
+    return replace(
+        batch,
+        pixels=None if batch.pixels is None else batch.pixels[index],
+        features=None if batch.features is None else batch.features[index],
+        image_ids=tuple(batch.image_ids[i] for i in order) if batch.image_ids else (),
+    )

@@ -1,0 +1,109 @@
+"""What models offer to objectives, and what a feature store offers to data; objectives speak to these, not to models."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.core.batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where in a stage the training is; `step` counts from 0."""
+
+    step: int
+    num_steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the stage that is done, in [0, 1]."""
+        return self.step / max(self.num_steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One named loss of a batch: a sum and what it is divided by over the whole global batch."""
+
+    sum: Float[Tensor, ""]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What one forward pass of a model gave; objectives share it.
+
+    Attributes:
+        image_views: One or more unit vectors an image (1 for CLIP, 32 for a Q-Former).
+        text_vectors: One unit vector a text.
+        hidden: Last hidden states of the language model, before its output head.
+    """
+
+    image_views: Float[Tensor, "image view dim"] | None = None
+    text_vectors: Float[Tensor, "text dim"] | None = None
+    hidden: Float[Tensor, "row token dim"] | None = None
+
+
+@runtime_checkable
+class Contrasts(Protocol):
+    """A model that gives images and texts vectors in one space."""
+
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """What similarities are multiplied by (already exponentiated)."""
+        ...
+
+    def logit_bias(self) -> Float[Tensor, ""] | None:
+        """What is added to scaled similarities, or None (softmax losses need none)."""
+        ...
+
+
+@runtime_checkable
+class PredictsTokens(Protocol):
+    """A model with a language model's output head."""
+
+    def token_logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
+        """Logits of the next token at each position."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Turns what a model encoded into named losses."""
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """What each term will be divided by, known from data alone (so that accumulation equals the big batch)."""
+        ...
+
+    def __call__(self, encoded: Encoded, batch: Batch, progress: Progress) -> dict[str, Term]:
+        """The terms of this batch."""
+        ...
+
+
+@runtime_checkable
+class StoredFeatures(Protocol):
+    """Outputs of a frozen vision encoder, found by the SHA-256 of the image file's bytes."""
+
+    def __contains__(self, digest: str) -> bool: ...
+
+    def read(self, digest: str) -> Float[Tensor, "patch dim"]:
+        """The stored features of one picture, in float32."""
+        ...
+
+
+@runtime_checkable
+class TrainableModel(Protocol):
+    """What the trainer asks of a model besides being a `torch.nn.Module`."""
+
+    def encode(self, batch: Batch) -> Encoded:
+        """Run the model once; every objective of the stage reads the result."""
+        ...
+
+    def parts(self) -> dict[str, torch.nn.Module]:
+        """The named parts a recipe can train or freeze; together they hold every parameter exactly once (tied ones shared)."""
+        ...
+
+    def after_step(self, progress: Progress) -> None:
+        """Clamp scales, move momentum copies, fill queues."""
+        ...

@@ -1,0 +1,1 @@
+"""Blocks that know neither image nor text: attention, transformer, positions, patches, pooling."""

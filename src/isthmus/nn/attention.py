@@ -1,0 +1,90 @@
+"""Multi-head attention over PyTorch's scaled dot product (Vaswani et al., 2017, section 3.2)."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself, with one fused projection for queries, keys and values."""
+
+    def __init__(self, *, width: int, num_heads: int, dropout: float = 0.0) -> None:
+        """Build the projections.
+
+        Args:
+            width: Size of each token vector; must be divisible by `num_heads`.
+            num_heads: Number of heads.
+            dropout: Fraction of attention weights dropped in training.
+        """
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token dim"],
+        mask: Bool[Tensor, "batch token"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "batch token dim"]:
+        """Mix the tokens; positions where `mask` is False are not attended to."""
+        query, key, value = rearrange(
+            self.qkv(tokens), "batch token (three head dim) -> three batch head token dim", three=3, head=self.num_heads
+        )
+        mixed = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=_allowed(mask, causal, tokens.shape[1]),
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=causal and mask is None,
+        )
+        return self.out(rearrange(mixed, "batch head token dim -> batch token (head dim)"))
+
+
+def _allowed(
+    mask: Bool[Tensor, "batch token"] | None, causal: bool, num_tokens: int
+) -> Bool[Tensor, "batch 1 query token"] | None:
+    if mask is None:
+        return None
+    allowed = rearrange(mask, "batch token -> batch 1 1 token").expand(-1, 1, num_tokens, -1)
+    if not causal:
+        return allowed
+    past = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=mask.device).tril()
+    return allowed & past
+
+
+class CrossAttention(nn.Module):
+    """Queries read from another sequence; no biases, as in the Perceiver resampler (Alayrac et al., 2022, Figure 5)."""
+
+    def __init__(self, *, width: int, context_width: int, num_heads: int, head_width: int) -> None:
+        """Build bias-free projections to `num_heads * head_width` and back to `width`."""
+        super().__init__()
+        inner = num_heads * head_width
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, inner, bias=False)
+        self.key_value = nn.Linear(context_width, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        context: Float[Tensor, "batch token context_dim"],
+        mask: Bool[Tensor, "batch token"] | None = None,
+    ) -> Float[Tensor, "batch query dim"]:
+        """Let each query read the context; context positions where `mask` is False are not seen."""
+        query = rearrange(self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads)
+        key, value = rearrange(
+            self.key_value(context),
+            "batch token (two head dim) -> two batch head token dim",
+            two=2,
+            head=self.num_heads,
+        )
+        seen = None if mask is None else rearrange(mask, "batch token -> batch 1 1 token")
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return self.out(rearrange(mixed, "batch head query dim -> batch query (head dim)"))

@@ -1,0 +1,77 @@
+"""Pre-norm transformer blocks (Xiong et al., 2020): norm, attention, residual, norm, feed-forward, residual."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from isthmus.nn.attention import SelfAttention
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerShape:
+    """Sizes of a stack of blocks.
+
+    Attributes:
+        width: Size of a token vector.
+        num_layers: Number of blocks.
+        num_heads: Heads of each attention.
+        ffn_multiple: Feed-forward width as a multiple of `width`.
+        dropout: Fraction dropped after attention and feed-forward in training.
+        norm_eps: Epsilon of the layer norms (1e-6 in ViT, 1e-5 in CLIP).
+    """
+
+    width: int
+    num_layers: int
+    num_heads: int
+    ffn_multiple: float = 4.0
+    dropout: float = 0.0
+    norm_eps: float = 1e-6
+
+
+class Block(nn.Module):
+    """One pre-norm block with exact GELU."""
+
+    def __init__(self, shape: TransformerShape) -> None:
+        super().__init__()
+        hidden = int(shape.width * shape.ffn_multiple)
+        self.norm1 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        self.attention = SelfAttention(width=shape.width, num_heads=shape.num_heads)
+        self.norm2 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        self.ffn = nn.Sequential(nn.Linear(shape.width, hidden), nn.GELU(), nn.Linear(hidden, shape.width))
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token dim"],
+        mask: Bool[Tensor, "batch token"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "batch token dim"]:
+        """Update every token once."""
+        tokens = tokens + self.dropout(self.attention(self.norm1(tokens), mask, causal))
+        return tokens + self.dropout(self.ffn(self.norm2(tokens)))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks without a final norm."""
+
+    def __init__(self, shape: TransformerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.num_layers))
+        for block in self.blocks:
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.trunc_normal_(layer.weight, std=0.02)
+                    nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch token dim"],
+        mask: Bool[Tensor, "batch token"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "batch token dim"]:
+        """Run all blocks."""
+        for block in self.blocks:
+            tokens = block(tokens, mask, causal)
+        return tokens

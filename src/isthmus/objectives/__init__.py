@@ -1,0 +1,1 @@
+"""Losses: each turns what a model encoded into named terms."""

@@ -1,0 +1,1 @@
+"""Connectors: from patch tokens to visual tokens in the language model's space."""

@@ -1,0 +1,1 @@
+"""Where visual tokens meet the text."""

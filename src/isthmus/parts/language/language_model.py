@@ -1,0 +1,125 @@
+"""A Hugging Face causal language model as a part: embeddings in, hidden states out, its output head apart."""
+
+import inspect
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from isthmus.parts.vision.pretrained import PretrainedSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaShape:
+    """Sizes of a language model of our own, a small `LlamaForCausalLM` with tied embeddings.
+
+    Attributes:
+        vocabulary: Rows of the embedding table.
+        width: Size of an embedding.
+        num_layers: Number of decoder layers.
+        num_heads: Query heads.
+        num_kv_heads: Key and value heads; fewer than `num_heads` is grouped-query attention.
+        ffn: Width of the gated feed-forward.
+        context: Largest number of positions.
+        attention_dropout: Fraction of attention weights dropped in training.
+    """
+
+    vocabulary: int
+    width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    ffn: int
+    context: int
+    attention_dropout: float = 0.0
+
+
+class LanguageModel(nn.Module):
+    """What a vision-language model needs of a causal language model, whatever its family."""
+
+    def __init__(self, *, network: PreTrainedModel, input_dropout: float = 0.0) -> None:
+        """Wrap a causal language model.
+
+        Args:
+            network: The model, with its output head.
+            input_dropout: Fraction of embedding numbers dropped in training.
+        """
+        super().__init__()
+        self.network = network
+        self.input_dropout = nn.Dropout(input_dropout)
+        self._takes_positions = "position_ids" in inspect.signature(self._decoder.forward).parameters
+
+    @property
+    def _decoder(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, self.network.base_model)
+
+    @property
+    def width(self) -> int:
+        """Size of an embedding."""
+        return int(self.network.get_input_embeddings().weight.shape[1])
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding table: ids from here on are free for virtual placeholders."""
+        return int(self.network.get_input_embeddings().weight.shape[0])
+
+    def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
+        """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
+        return self.network.get_input_embeddings()(token_ids)
+
+    def forward(
+        self, embeddings: Float[Tensor, "row token dim"], attention_mask: Bool[Tensor, "row token"]
+    ) -> Float[Tensor, "row token dim"]:
+        """Last hidden states. Positions count real tokens only, so left and right padding give the same."""
+        positions = {"position_ids": positions_of(attention_mask)} if self._takes_positions else {}
+        output = self._decoder(
+            inputs_embeds=self.input_dropout(embeddings),
+            attention_mask=attention_mask.long(),
+            use_cache=False,
+            **positions,
+        )
+        return output.last_hidden_state
+
+    def logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
+        """The output head, for the positions that need it."""
+        return self.network.get_output_embeddings()(hidden)
+
+
+def positions_of(attention_mask: Bool[Tensor, "row token"]) -> Int[Tensor, "row token"]:
+    """Position of each token among the real tokens of its row; padding gets 0."""
+    return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def build_llama(shape: LlamaShape) -> PreTrainedModel:
+    """A small language model with random weights and tied embeddings; ids 0, 1, 2 are padding, start and end."""
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        max_position_embeddings=shape.context,
+        attention_dropout=shape.attention_dropout,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return LlamaForCausalLM(config)
+
+
+def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
+    """A causal language model from a folder or hub name, fp32, safetensors only, never code from a checkpoint.
+
+    Raises:
+        OSError: The folder or name is not there.
+    """
+    options = {"revision": source.revision, "local_files_only": source.local_only}
+    if source.random:
+        config = AutoConfig.from_pretrained(source.name, **options)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(source.name, dtype=torch.float32, use_safetensors=True, **options)

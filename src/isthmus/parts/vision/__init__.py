@@ -1,0 +1,1 @@
+"""Vision encoders: from pixels to patch tokens."""

@@ -1,0 +1,95 @@
+"""Connectors: published parameter counts, numbers of tokens, and brute-force twins."""
+
+import pytest
+import torch
+from torch import nn
+
+from isthmus.parts.connectors.connector import Connector
+from isthmus.parts.connectors.linear import LinearConnector
+from isthmus.parts.connectors.mlp import MLPConnector
+from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler, ResamplerLayer
+from isthmus.parts.connectors.pixel_shuffle import PixelShuffleConnector
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_published_parameter_counts() -> None:
+    with torch.device("meta"):
+        assert count(LinearConnector(vision_width=1024, language_width=4096)) == 4_198_400
+        assert count(LinearConnector(vision_width=1024, language_width=5120)) == 5_248_000
+        assert count(MLPConnector(vision_width=1024, language_width=4096)) == 20_979_712
+        assert count(MLPConnector(vision_width=1024, language_width=5120)) == 31_467_520
+        assert count(PixelShuffleConnector(vision_width=768, language_width=576, factor=2)) == 1_769_472
+        flamingo = PerceiverResampler(
+            vision_width=1024, language_width=1024, num_latents=64, num_layers=6, num_heads=8, ffn_multiple=4
+        )
+        assert count(flamingo) == 63_019_008
+        assert count(ResamplerLayer(width=768, num_heads=6, head_width=64, ffn_multiple=1)) == 2_363_904
+
+
+@pytest.mark.parametrize(
+    ("connector", "patches", "tokens"),
+    [
+        (LinearConnector(vision_width=6, language_width=8), 49, 49),
+        (MLPConnector(vision_width=6, language_width=8, depth=3, hidden=5, norm=True, num_positions=49), 49, 49),
+        (PixelShuffleConnector(vision_width=6, language_width=8, factor=2), 36, 9),
+        (PerceiverResampler(vision_width=6, language_width=8, num_latents=3, num_layers=2, num_heads=2, head_width=4), 49, 3),
+    ],
+)
+def test_every_connector_states_how_many_tokens_it_gives(connector: Connector, patches: int, tokens: int) -> None:
+    assert connector.num_tokens(patches) == tokens
+    assert connector(torch.randn(2, patches, 6)).shape == (2, tokens, 8)
+
+
+def test_mlp_is_what_llava_1_5_uses() -> None:
+    torch.manual_seed(0)
+    connector = MLPConnector(vision_width=4, language_width=6)
+    twin = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 6))
+    twin.load_state_dict(connector.layers.state_dict())
+    patches = torch.randn(2, 5, 4)
+    assert torch.equal(connector(patches), twin(patches))
+
+
+def test_pixel_shuffle_joins_neighbours_in_the_stated_order() -> None:
+    connector = PixelShuffleConnector(vision_width=2, language_width=8, factor=2)
+    connector.map.weight.data = torch.eye(8)
+    patches = torch.arange(32.0).reshape(1, 16, 2)
+    grid = patches.reshape(4, 4, 2)
+    for row in range(2):
+        for column in range(2):
+            expected = torch.cat([grid[2 * row + r, 2 * column + c] for r in range(2) for c in range(2)])
+            assert torch.equal(connector(patches)[0, 2 * row + column], expected)
+
+
+@pytest.mark.parametrize("patches", [50, 49])
+def test_pixel_shuffle_refuses_grids_it_cannot_cut(patches: int) -> None:
+    with pytest.raises(ValueError, match=f"gives {patches} patches"):
+        PixelShuffleConnector(vision_width=2, language_width=2, factor=2).num_tokens(patches)
+
+
+def test_learned_positions_refuse_another_grid() -> None:
+    with pytest.raises(ValueError, match="49 learned positions but the encoder gives 64"):
+        MLPConnector(vision_width=2, language_width=2, num_positions=49).num_tokens(64)
+
+
+def test_resampler_latents_are_keys_too() -> None:
+    """With patches that carry nothing, latents still exchange through their own keys and values (Flamingo, Figure 5)."""
+    torch.manual_seed(0)
+    layer = ResamplerLayer(width=8, num_heads=2, head_width=4, ffn_multiple=1)
+    latents, patches = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
+    queries = layer.norm_latents(latents)[0]
+    context = torch.cat([layer.norm_patches(patches)[0], queries])
+    key, value = layer.attention.key_value(context).chunk(2, dim=-1)
+    query = layer.attention.query(queries)
+    mixed = torch.cat(
+        [
+            (query[:, part] @ key[:, part].T / 2).softmax(-1) @ value[:, part]
+            for part in (slice(0, 4), slice(4, 8))
+        ],
+        dim=-1,
+    )
+    expected = latents[0] + layer.attention.out(mixed)
+    expected = expected + layer.ffn(expected)
+    assert torch.allclose(layer(latents, patches)[0], expected, atol=1e-6)

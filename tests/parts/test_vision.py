@@ -1,0 +1,106 @@
+"""Vision encoders: what comes out, and that making them fast changes nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel, MobileNetV2Config, MobileNetV2Model, ViTConfig, ViTModel
+
+from isthmus.core.sizes import Size
+from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.vision.fused import assert_same_output
+from isthmus.parts.vision.head import ImageHead
+from isthmus.parts.vision.pretrained import ConvolutionalEncoder, PretrainedSource, load_vision_encoder
+from isthmus.parts.vision.vit import ViT
+
+MOBILENET = Path(os.environ.get("ISTHMUS_SHARED", "../shared")) / "models" / "mobilenet_v2"
+
+
+def small_mobilenet() -> MobileNetV2Model:
+    torch.manual_seed(0)
+    network = MobileNetV2Model(MobileNetV2Config(image_size=64, depth_multiplier=0.35)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2.0)
+    return network
+
+
+def test_vit_gives_the_tokens_it_is_asked_for() -> None:
+    torch.manual_seed(0)
+    shape = TransformerShape(width=16, num_layers=1, num_heads=2)
+    everything = ViT(image_size=32, patch=8, shape=shape, features="all").eval()
+    pixels = torch.randn(2, 3, 32, 32)
+    tokens = everything(pixels)
+    assert tokens.shape == (2, 17, 16)
+    for features, part in (("patches", tokens[:, 1:]), ("cls", tokens[:, :1])):
+        other = ViT(image_size=32, patch=8, shape=shape, features=features).eval()
+        other.load_state_dict(everything.state_dict())
+        assert torch.equal(other(pixels), part)
+        assert other.num_tokens(Size(32, 32)) == part.shape[1]
+    assert everything(torch.randn(1, 3, 16, 48)).shape == (1, 13, 16), "other sizes get interpolated positions"
+    with pytest.raises(ValueError, match="not 'pooled'"):
+        ViT(image_size=32, patch=8, shape=shape, features="pooled")
+
+
+def test_folding_batch_norms_keeps_the_output() -> None:
+    network = small_mobilenet()
+    encoder = ConvolutionalEncoder(network=network, image_size=Size(64, 64), width=1280, stride=32)
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    before = encoder(pixels)
+    assert before.shape == (2, 4, 1280) == (2, encoder.num_tokens(Size(64, 64)), encoder.width)
+    plain = network(pixels).last_hidden_state
+    assert torch.allclose(before[0, 1], plain[0, :, 0, 1], atol=1e-5), "tokens come row by row"
+    assert encoder.make_fast() == 52
+    assert not [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert (encoder(pixels) - before).abs().max() / before.abs().max() < 1e-5
+    with pytest.raises(ValueError, match="changed the encoder's output"):
+        assert_same_output(before, before * 1.01)
+
+
+def test_pretrained_folders_give_what_transformers_gives(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    clip = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=8)).eval()
+    vit = ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8)).eval()
+    pixels = torch.randn(2, 3, 32, 32)
+    for network in (clip, vit):
+        folder = tmp_path / network.config.model_type
+        network.save_pretrained(folder)
+        expected = network(pixels)
+        for features, tokens in (
+            ("patches", expected.last_hidden_state[:, 1:]),
+            ("all", expected.last_hidden_state),
+            ("cls", expected.last_hidden_state[:, :1]),
+            ("pooled", expected.pooler_output.unsqueeze(1)),
+        ):
+            encoder = load_vision_encoder(PretrainedSource(name=str(folder)), features)
+            assert torch.equal(encoder(pixels), tokens)
+            assert encoder.num_tokens(Size(32, 32)) == tokens.shape[1]
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        load_vision_encoder(PretrainedSource(name=str(tmp_path / "nowhere")), "patches")
+
+
+@pytest.mark.skipif(not MOBILENET.is_dir(), reason=f"the trained MobileNetV2 is not in {MOBILENET} (set ISTHMUS_SHARED)")
+def test_the_trained_mobilenet_stays_itself_when_made_fast() -> None:
+    encoder = load_vision_encoder(PretrainedSource(name=str(MOBILENET)), "patches")
+    assert isinstance(encoder, ConvolutionalEncoder)
+    assert encoder.num_tokens(encoder.image_size) == 49
+    pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    before = encoder(pixels)
+    assert encoder.make_fast() == 52
+    assert (encoder(pixels) - before).abs().max() < 5e-4, "measured 7e-5 on features between 0 and 6"
+
+
+def test_image_heads_pool_all_positions() -> None:
+    torch.manual_seed(0)
+    patches = torch.randn(2, 9, 8)
+    for pooling in ("mean", "first", "attention", "mean_attention"):
+        head = ImageHead(vision_width=8, embed_dim=4, pooling=pooling, num_heads=2)
+        assert head(patches).shape == (2, 4)
+    mean = ImageHead(vision_width=8, embed_dim=4, pooling="mean")
+    assert torch.allclose(mean(patches), mean.projection(mean.norm(patches).mean(dim=1)))
