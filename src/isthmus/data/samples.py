@@ -135,6 +135,7 @@ class Sample:
         question: What is asked about the pictures.
         answers: Accepted answers; the first is the one to learn.
         kind: Kind of question, for tables by kind.
+        texts: Plain texts that need no picture, for a language model alone.
     """
 
     id: str
@@ -145,6 +146,7 @@ class Sample:
     question: str | None = None
     answers: tuple[str, ...] = ()
     kind: str = ""
+    texts: tuple[str, ...] = ()
 
 
 class Source(Sequence[Sample], ABC):

@@ -1,0 +1,87 @@
+"""Rows to a batch: padding, picture order and the layout that says where pictures belong."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from isthmus.core.batch import IGNORED, Batch, VisualLayout
+from isthmus.core.errors import DataError
+from isthmus.data.processor import Picture, Row
+
+Side = Literal["right", "left"]
+
+
+def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
+    """One batch of some rows; text-only rows may stand beside rows with pictures.
+
+    Args:
+        rows: At least one.
+        pad_id: Fills short rows up.
+        side: Where it fills up: `right` for training, `left` for generation, so that every row ends with its last token.
+
+    Raises:
+        DataError: Pictures of different sizes, or stored features and pixels, meet in one batch.
+    """
+    pictures = [picture for row in rows for picture in row.pictures]
+    pixels, features = _stacked(pictures)
+    token_ids, mask = _padded([row.token_ids for row in rows], pad_id, side)
+    targets, _ = _padded([row.targets for row in rows], IGNORED, side)
+    return Batch(
+        sample_ids=tuple(row.sample_id for row in rows),
+        pixels=pixels,
+        features=features,
+        token_ids=token_ids,
+        attention_mask=mask,
+        targets=targets,
+        layout=_layout(rows),
+        image_ids=tuple(picture.id for picture in pictures),
+    )
+
+
+def _layout(rows: Sequence[Row]) -> VisualLayout | None:
+    sizes = [row.tokens_per_image for row in rows if row.tokens_per_image is not None]
+    if len(sizes) != len(rows):
+        return None
+    return VisualLayout(
+        images_per_row=tuple(len(size) for size in sizes),
+        tokens_per_image=tuple(tokens for size in sizes for tokens in size),
+    )
+
+
+def _stacked(
+    pictures: Sequence[Picture],
+) -> tuple[Float[Tensor, "image channel height width"] | None, Float[Tensor, "image patch dim"] | None]:
+    pixels = [picture.pixels for picture in pictures if picture.pixels is not None]
+    features = [picture.features for picture in pictures if picture.features is not None]
+    if pixels and features:
+        missing = next(picture.id for picture in pictures if picture.features is None)
+        raise DataError(
+            f"picture {missing[:12]} is not in the feature store, but {len(features)} other(s) of its batch are; "
+            "finish storing the features of this data set"
+        )
+    for kind in (pixels, features):
+        shapes = sorted({tuple(value.shape) for value in kind})
+        if len(shapes) > 1:
+            raise DataError(
+                f"pictures of one batch have the shapes {shapes}; expected one, so choose resize squash, crop or pad"
+            )
+    return (torch.stack(pixels) if pixels else None), (torch.stack(features) if features else None)
+
+
+def _padded(
+    rows: Sequence[list[int] | None], filler: int, side: Side
+) -> tuple[Int[Tensor, "row token"] | None, Bool[Tensor, "row token"] | None]:
+    known = [row for row in rows if row is not None]
+    if len(known) != len(rows):
+        return None, None
+    longest = max(len(row) for row in known)
+    padded = torch.full((len(known), longest), filler, dtype=torch.int64)
+    mask = torch.zeros((len(known), longest), dtype=torch.bool)
+    for number, row in enumerate(known):
+        span = slice(0, len(row)) if side == "right" else slice(longest - len(row), longest)
+        padded[number, span] = torch.tensor(row, dtype=torch.int64)
+        mask[number, span] = True
+    return padded, mask

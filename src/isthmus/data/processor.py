@@ -1,0 +1,204 @@
+"""From a sample to a row: pictures prepared or looked up, text rendered and tokenised."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.core.protocols import StoredFeatures
+from isthmus.data.images import ImageProcessor
+from isthmus.data.rows import RowKind, prompt_of, turns_of
+from isthmus.data.samples import ImageRef, Sample
+from isthmus.data.text import CaptionEncoder, EncodedText, TextCodec
+
+Purpose = Literal["training", "prompt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of a row: its pixels, or what the frozen vision encoder gave for it."""
+
+    id: str
+    pixels: Float[Tensor, "channel height width"] | None = None
+    features: Float[Tensor, "patch dim"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row before padding.
+
+    Attributes:
+        sample_id: The sample's name.
+        pictures: In reading order of the row; a picture that occurs twice is there twice.
+        token_ids: None for pictures alone.
+        targets: None where nothing is predicted.
+        tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
+        truncated: Whether text was cut off.
+    """
+
+    sample_id: str
+    pictures: tuple[Picture, ...] = ()
+    token_ids: list[int] | None = None
+    targets: list[int] | None = None
+    tokens_per_image: tuple[int, ...] | None = None
+    truncated: bool = False
+
+
+class PictureReader:
+    """Prepares pictures, or finds their stored features so that only the file's bytes are read and hashed.
+
+    Args:
+        images: Prepares decoded pictures.
+        stored: Outputs of the frozen vision encoder; pictures that are not in it are decoded.
+    """
+
+    def __init__(self, *, images: ImageProcessor, stored: StoredFeatures | None = None) -> None:
+        self.images = images
+        self.stored = stored
+
+    def __call__(self, image: ImageRef) -> Picture:
+        """One picture.
+
+        Raises:
+            BadSample: The picture is missing, damaged, too large, or of a size that is not accepted.
+        """
+        name = image.digest()
+        if self.stored is not None and name in self.stored:
+            return Picture(id=name, features=self.stored.read(name))
+        return Picture(id=name, pixels=self.images(image.picture(), image.name))
+
+
+class Processor(ABC):
+    """Makes rows for one kind of model.
+
+    Attributes:
+        pad_id: The token id that fills rows up.
+    """
+
+    pad_id: int
+
+    @abstractmethod
+    def row(self, sample: Sample, *, rows: RowKind, choice: int, purpose: Purpose = "training") -> Row:
+        """One row.
+
+        Args:
+            sample: What it is made from.
+            rows: What the sample is read as.
+            choice: Which caption or text is taken.
+            purpose: `training` with targets, or `prompt`: what comes before the answer.
+
+        Raises:
+            BadSample: A picture cannot be used.
+            DataError: The sample has nothing of this kind, or does not fit into the context.
+        """
+
+
+@final
+class VisionLanguageProcessor(Processor):
+    """Rows for a vision-language model: pictures as runs of placeholders within the text.
+
+    Args:
+        pictures: Prepares pictures.
+        codec: Renders and tokenises.
+        tokens_per_image: Visual tokens the connector gives for each picture.
+        prompt: What is asked beside the pictures of caption rows.
+    """
+
+    def __init__(
+        self, *, pictures: PictureReader, codec: TextCodec, tokens_per_image: int, prompt: str | None = None
+    ) -> None:
+        self.pictures = pictures
+        self.codec = codec
+        self.tokens_per_image = tokens_per_image
+        self.prompt = prompt
+        self.pad_id = codec.pad_id
+
+    def row(self, sample: Sample, *, rows: RowKind, choice: int, purpose: Purpose = "training") -> Row:
+        """One row; only the pictures that its text names are read.
+
+        Raises:
+            BadSample: A picture cannot be used.
+            DataError: The sample has nothing of this kind, or does not fit into the context.
+        """
+        text = _encoded(self.codec, sample, rows, choice, purpose, self.prompt, self.tokens_per_image)
+        return Row(
+            sample_id=sample.id,
+            pictures=tuple(self.pictures(sample.images[index]) for index in text.images),
+            token_ids=text.ids,
+            targets=text.targets if purpose == "training" else None,
+            tokens_per_image=(self.tokens_per_image,) * len(text.images),
+            truncated=text.truncated,
+        )
+
+
+@final
+class LanguageProcessor(Processor):
+    """Rows for a language model alone: text without pictures, every word supervised.
+
+    Args:
+        codec: Renders and tokenises.
+    """
+
+    def __init__(self, *, codec: TextCodec) -> None:
+        self.codec = codec
+        self.pad_id = codec.pad_id
+
+    def row(
+        self, sample: Sample, *, rows: RowKind = "text", choice: int, purpose: Purpose = "training"
+    ) -> Row:
+        """One row of text.
+
+        Raises:
+            DataError: The sample has no text, or a prompt does not fit into the context.
+        """
+        text = _encoded(self.codec, sample, "text", choice, purpose, None, 0)
+        targets = text.targets if purpose == "training" else None
+        return Row(sample_id=sample.id, token_ids=text.ids, targets=targets, truncated=text.truncated)
+
+
+@final
+class DualEncoderProcessor(Processor):
+    """Rows for a dual encoder: the sample's first picture and one caption, apart.
+
+    Args:
+        pictures: Prepares pictures.
+        captions: Tokenises captions.
+    """
+
+    def __init__(self, *, pictures: PictureReader, captions: CaptionEncoder) -> None:
+        self.pictures = pictures
+        self.captions = captions
+        self.pad_id = captions.pad_id
+
+    def row(
+        self, sample: Sample, *, rows: RowKind = "captions", choice: int, purpose: Purpose = "training"
+    ) -> Row:
+        """One pair.
+
+        Raises:
+            BadSample: The picture cannot be used.
+            DataError: The sample has no caption.
+        """
+        caption = turns_of(sample, rows="captions", choice=choice)[-1].text
+        ids, truncated = self.captions.encode_caption(caption)
+        pictures = tuple(self.pictures(image) for image in sample.images[:1])
+        return Row(sample_id=sample.id, pictures=pictures, token_ids=ids, truncated=truncated)
+
+
+def _encoded(
+    codec: TextCodec,
+    sample: Sample,
+    rows: RowKind,
+    choice: int,
+    purpose: Purpose,
+    prompt: str | None,
+    tokens_per_image: int,
+) -> EncodedText:
+    turns = turns_of(sample, rows=rows, choice=choice, prompt=prompt)
+    if purpose == "prompt":
+        turns = prompt_of(turns)
+    meaning = "text" if rows == "text" and purpose == "training" else purpose
+    sizes = [tokens_per_image] * len(sample.images)
+    return codec.encode(turns, tokens_per_image=sizes, origin=sample.origin, purpose=meaning)

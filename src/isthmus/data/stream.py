@@ -1,0 +1,176 @@
+"""The batches of a training run: which rows each step sees is a pure function of seed and step."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, final
+
+from isthmus.core.batch import Batch
+from isthmus.core.errors import DataError, UsageError
+from isthmus.core.randomness import order_of
+from isthmus.data.collate import collate
+from isthmus.data.pictures import BadSample
+from isthmus.data.processor import Processor, Row
+from isthmus.data.rows import CaptionUse, RowIndex, RowKind
+from isthmus.data.samples import Source
+from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """How a stream is cut into steps.
+
+    Attributes:
+        rows: What samples are read as.
+        batch_size: Rows a step.
+        micro_batch_size: Rows a forward pass; None takes the whole batch at once.
+        captions: `one` caption of each sample an epoch, or `all`.
+        seed: The run's seed.
+        stage: The stage's name: stages with one seed see different orders.
+        workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
+    """
+
+    rows: RowKind
+    batch_size: int
+    micro_batch_size: int | None = None
+    captions: CaptionUse = "one"
+    seed: int = 0
+    stage: str = ""
+    workers: int = 1
+
+
+@final
+class BatchStream:
+    """Endless training batches, prepared ahead by threads; use it as a context manager or close it.
+
+    An epoch is every row once in an order of its own; the rows that do not fill a last batch are left out (another few each
+    epoch). A sample that cannot be used is replaced by the one half an epoch further in the order, so that batches keep their
+    size and nothing depends on when a step is prepared; it is counted, named, and above 1% of the data set it stops the run.
+
+    Args:
+        processor: Makes rows.
+        source: The samples.
+        options: How they are cut into steps.
+
+    Raises:
+        DataError: The source is empty or smaller than a batch.
+        UsageError: A size is not positive.
+    """
+
+    def __init__(self, *, processor: Processor, source: Source, options: StreamOptions) -> None:
+        micro = options.micro_batch_size if options.micro_batch_size is not None else options.batch_size
+        if options.batch_size < 1 or micro < 1:
+            raise UsageError(
+                f"batch_size {options.batch_size} and micro_batch_size {micro} must be at least 1"
+            )
+        self.processor = processor
+        self.source = source
+        self.options = options
+        self.index = RowIndex(source, captions=options.captions, seed=options.seed)
+        self.steps_per_epoch = len(self.index) // options.batch_size
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"the data set has {len(self.index)} rows ({source.format}), fewer than one batch of {options.batch_size}; "
+                "lower batch_size"
+            )
+        self._micro = micro
+        self._tally = Tally(num_samples=len(source), format=source.format)
+        self._order = _OrderOfEpoch(len(self.index), options.seed, options.stage)
+        self._ahead: dict[int, Future[tuple[list[Batch], Met]]] = {}
+        self._pool = ThreadPoolExecutor(options.workers, "isthmus-data") if options.workers else None
+        self._counted: set[int] = set()
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        """The forward passes of one step, counted from 0 over the whole stage; any step may be asked for at any time.
+
+        Raises:
+            DataError: More than 1% of the samples are bad, or a row does not fit the model.
+        """
+        if self._pool is None:
+            batches, met = self._prepare(step)
+        else:
+            batches, met = self._fetch(self._pool, step)
+        if step not in self._counted:
+            self._counted.add(step)
+            self._tally.add(met)
+        return batches
+
+    def report(self) -> StreamReport:
+        """What was given, cut off and skipped so far."""
+        return self._tally.report()
+
+    def close(self) -> None:
+        """End the threads; steps that were prepared ahead are dropped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        """The steps of the first epoch."""
+        return (self.micro_batches(step) for step in range(self.steps_per_epoch))
+
+    def _fetch(self, pool: ThreadPoolExecutor, step: int) -> tuple[list[Batch], Met]:
+        wanted = range(step, step + self.options.workers + 1)
+        for other in [other for other in self._ahead if other not in wanted]:
+            self._ahead.pop(other).cancel()
+        for number in wanted:
+            if number not in self._ahead:
+                self._ahead[number] = pool.submit(self._prepare, number)
+        return self._ahead.pop(step).result()
+
+    def _prepare(self, step: int) -> tuple[list[Batch], Met]:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        first = within * self.options.batch_size
+        rows: list[Row] = []
+        bad: list[tuple[int, str]] = []
+        for place in range(first, first + self.options.batch_size):
+            rows.append(self._row(epoch, place, bad))
+        parts = [rows[at : at + self._micro] for at in range(0, len(rows), self._micro)]
+        return [collate(part, pad_id=self.processor.pad_id) for part in parts], Met(rows=rows, bad=bad)
+
+    def _row(self, epoch: int, place: int, bad: list[tuple[int, str]]) -> Row:
+        order = self._order(epoch)
+        met: dict[int, str] = {}
+        offset = len(order) // 2
+        for attempt in range(len(order)):
+            where = place if attempt == 0 else (place + offset + attempt - 1) % len(order)
+            number, choice = self.index(order[where], epoch)
+            try:
+                row = self.processor.row(self.source.sample(number), rows=self.options.rows, choice=choice)
+            except BadSample as error:
+                met[number] = str(error)
+                bad.append((number, str(error)))
+                if len(met) > allowed_bad(len(self.source)):
+                    break
+            else:
+                return row
+        raise DataError(too_many(list(met.values()), len(self.source), self.source.format))
+
+
+@final
+class _OrderOfEpoch:
+    """Remembers the order of the last two epochs, which prepared steps may straddle."""
+
+    def __init__(self, num_rows: int, seed: int, stage: str) -> None:
+        self._names = (num_rows, seed, stage)
+        self._known: dict[int, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, epoch: int) -> list[int]:
+        num_rows, seed, stage = self._names
+        with self._lock:
+            if epoch not in self._known:
+                if len(self._known) > 1:
+                    self._known.pop(min(self._known))
+                self._known[epoch] = order_of(num_rows, seed, stage, epoch).tolist()
+            return self._known[epoch]
