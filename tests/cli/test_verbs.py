@@ -3,19 +3,15 @@
 import errno
 import json
 import os
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from isthmus.cli.app import app
 from isthmus.core.errors import CheckpointError, DataError, GuardError, MachineError, Stopped
 from isthmus.core.options import RunOptions
-from isthmus.core.sizes import Size
 
 RECIPE = """\
 name: words
@@ -35,32 +31,7 @@ stages:
 """
 
 Install = Callable[[str, Callable[..., Any]], None]
-
-
-@pytest.fixture(autouse=True)
-def _environment_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    kept = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(kept)
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a function in the place of `isthmus.run.VERB.VERB`, so that only the command line is tested."""
-
-    def put(name: str, function: Callable[..., Any]) -> None:
-        module = types.ModuleType(f"isthmus.run.{name}")
-        vars(module)[name] = function
-        monkeypatch.setitem(sys.modules, "isthmus.run", types.ModuleType("isthmus.run"))
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    return put
-
-
-def isthmus(*arguments: str) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(app, list(arguments))
+Isthmus = Callable[..., Result]
 
 
 def recipe_file(folder: Path) -> str:
@@ -69,7 +40,9 @@ def recipe_file(folder: Path) -> str:
     return str(folder / "words.yaml")
 
 
-def test_train_gets_the_checked_recipe_and_all_options(tmp_path: Path, install: Install) -> None:
+def test_train_gets_the_checked_recipe_and_all_options(
+    tmp_path: Path, install: Install, isthmus: Isthmus
+) -> None:
     seen: dict[str, Any] = {}
 
     def train(recipe: Any, **options: Any) -> dict[str, Any]:
@@ -96,7 +69,9 @@ def test_train_gets_the_checked_recipe_and_all_options(tmp_path: Path, install: 
     ]
 
 
-def test_json_is_one_object_and_nothing_else_on_stdout(tmp_path: Path, install: Install) -> None:
+def test_json_is_one_object_and_nothing_else_on_stdout(
+    tmp_path: Path, install: Install, isthmus: Isthmus
+) -> None:
     def train(recipe: Any, **options: Any) -> dict[str, Any]:
         del recipe
         print("step 1")
@@ -125,7 +100,7 @@ def test_json_is_one_object_and_nothing_else_on_stdout(tmp_path: Path, install: 
     ],
 )
 def test_errors_end_with_one_sentence_and_the_documented_code(
-    raised: BaseException, code: int, says: str, tmp_path: Path, install: Install
+    raised: BaseException, code: int, says: str, tmp_path: Path, install: Install, isthmus: Isthmus
 ) -> None:
     def train(*_: Any, **__: Any) -> dict[str, Any]:
         raise raised
@@ -139,7 +114,9 @@ def test_errors_end_with_one_sentence_and_the_documented_code(
     assert "Traceback" not in ran.stderr
 
 
-def test_a_bug_leaves_its_traceback_in_a_file_and_debug_shows_it(tmp_path: Path, install: Install) -> None:
+def test_a_bug_leaves_its_traceback_in_a_file_and_debug_shows_it(
+    tmp_path: Path, install: Install, isthmus: Isthmus
+) -> None:
     def train(*_: Any, **__: Any) -> dict[str, Any]:
         return {"run": 1 / 0}
 
@@ -166,14 +143,16 @@ def test_a_bug_leaves_its_traceback_in_a_file_and_debug_shows_it(tmp_path: Path,
         (["show", "x", "--no-such-option"], "No such option"),
     ],
 )
-def test_wrong_use_ends_with_2(arguments: list[str], says: str) -> None:
+def test_wrong_use_ends_with_2(arguments: list[str], says: str, isthmus: Isthmus) -> None:
     ran = isthmus(*arguments)
     assert ran.exit_code == 2
     assert says in ran.stderr
     assert ran.stdout == ""
 
 
-def test_the_network_is_off_unless_allowed(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_off_unless_allowed(
+    install: Install, isthmus: Isthmus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
     for name in names:
         monkeypatch.delenv(name, raising=False)
@@ -189,7 +168,7 @@ def test_the_network_is_off_unless_allowed(install: Install, monkeypatch: pytest
     assert seen == [set(), set(names)]
 
 
-def test_what_a_model_says_cannot_steer_the_terminal(install: Install) -> None:
+def test_what_a_model_says_cannot_steer_the_terminal(install: Install, isthmus: Isthmus) -> None:
     answer = "red\x1b[2J\x07\u202e\x9b31m \N{CAT FACE}\nblue"
     install("ask", lambda *_: {"answer": answer, "tokens": 3, "seconds": 0.1})
     shown = isthmus("ask", "runs/x", "x.jpg", "what?")
@@ -200,117 +179,8 @@ def test_what_a_model_says_cannot_steer_the_terminal(install: Install) -> None:
     assert json.loads(raw)["answer"] == answer
 
 
-def test_a_result_that_is_no_json_is_a_bug_and_prints_nothing(install: Install) -> None:
+def test_a_result_that_is_no_json_is_a_bug_and_prints_nothing(install: Install, isthmus: Isthmus) -> None:
     for answer in (float("nan"), object()):
         install("ask", lambda *_, answer=answer: {"answer": answer})
         ran = isthmus("ask", "runs/x", "x.jpg", "--json", "--debug")
         assert (ran.exit_code, ran.stdout) == (1, "")
-
-
-TABLE = {
-    "parts": [
-        {"name": "vision", "kind": "vit", "parameters": 800_000, "published_parameters": None, "parts": [
-            {"name": "patches", "kind": "linear", "parameters": 300_000, "published_parameters": None},
-            {"name": "blocks", "kind": "transformer", "parameters": 500_000, "published_parameters": None},
-        ]},
-        {"name": "connector", "kind": "mlp", "parameters": 1_500, "published_parameters": None},
-        {"name": "language", "kind": "llama", "parameters": 2_000, "published_parameters": None, "parts": [
-            {"name": "head", "kind": "linear", "parameters": 640, "published_parameters": None, "tied": True},
-        ]},
-    ],
-    "total": 803_500,
-    "published_total": None,
-    "stages": [
-        {"name": "align", "trainable": 1_500, "frozen": 802_000, "parts": ["connector"]},
-        {"name": "together", "trainable": 3_500, "frozen": 800_000, "parts": ["connector", "language"]},
-    ],
-    "visual_tokens": 64,
-}  # fmt: skip
-
-
-def test_show_prints_parts_and_what_each_stage_trains(install: Install) -> None:
-    seen: list[Any] = []
-
-    def show(target: str, *, image_size: Size | None) -> dict[str, Any]:
-        seen.append((target, image_size))
-        return TABLE
-
-    install("show", show)
-    ran = isthmus("show", "demo", "--image-size", "640x480")
-    assert seen == [("demo", Size(height=480, width=640))]
-    assert ran.stdout.splitlines() == [
-        "Parts",
-        "part        kind  parameters       in align    in together",
-        "vision       vit     800,000         frozen         frozen",
-        "connector    mlp       1,500        trained        trained",
-        "language   llama       2,000         frozen        trained",
-        "total                803,500  1,500 trained  3,500 trained",
-        "stage align: 1,500 trained, 802,000 frozen",
-        "stage together: 3,500 trained, 800,000 frozen",
-        "visual tokens a picture: 64",
-    ]
-
-
-def test_show_table_has_the_rows_inside_and_brackets_for_tied_ones(install: Install) -> None:
-    install("show", lambda *_, **__: TABLE)
-    lines = isthmus("show", "demo", "--table").stdout.splitlines()
-    assert [line.split()[:3] for line in lines[2:9]] == [
-        ["vision", "vit", "800,000"],
-        ["patches", "linear", "300,000"],
-        ["blocks", "transformer", "500,000"],
-        ["connector", "mlp", "1,500"],
-        ["language", "llama", "2,000"],
-        ["head", "linear", "(640)"],
-        ["total", "803,500", "1,500"],
-    ]
-    assert lines[3].startswith("  patches")
-    assert lines[7].split()[3:] == ["frozen", "trained"]
-    assert "(in brackets: tied, counted once in the total)" in lines
-    assert json.loads(isthmus("show", "demo", "--json").stdout) == TABLE
-
-
-def test_demo_ends_with_the_verdict(install: Install) -> None:
-    answers = {
-        name: {"accuracy": share, "interval": [share - 0.02, share + 0.02], "n": 1200}
-        for name, share in {"real": 0.93, "blank": 0.31, "shuffled": 0.29, "wrong": 0.35}.items()
-    }
-    result = {
-        "answers": answers,
-        "verdict": "it looks",
-        "seconds": 200.0,
-        "report": Path("runs/demo/report.html"),
-    }
-    install("demo", lambda **_: result)
-    lines = isthmus("demo").stdout.splitlines()
-    assert lines[2].split() == ["real", "0.930", "0.910", "to", "0.950", "1,200"]
-    assert lines[-1] == "it looks"
-    assert json.loads(isthmus("demo", "--json").stdout)["report"] == "runs/demo/report.html"
-
-
-def test_evaluate_prints_metrics_and_controls_with_intervals(install: Install) -> None:
-    seen: dict[str, Any] = {}
-
-    def evaluate(run: Path, **options: Any) -> dict[str, Any]:
-        seen.update(options, run=run)
-        control = {"accuracy": 0.3, "interval": [0.25, 0.35], "n": 10}
-        metrics = {
-            "cider": 0.45,
-            "accuracy": {"value": 0.9, "interval": [0.8, 0.95]},
-            "by_kind": {"colour": 0.5},
-        }
-        return {"metrics": metrics, "controls": {"blank": control}, "n": 10}
-
-    install("evaluate", evaluate)
-    ran = isthmus("evaluate", "runs/x", "--split", "val", "--limit", "10")
-    assert (seen["run"], seen["data"], seen["split"], seen["limit"]) == (Path("runs/x"), None, "val", 10)
-    assert [line.split() for line in ran.stdout.splitlines()] == [
-        ["Metrics"],
-        ["name", "value", "95%", "interval"],
-        ["cider", "0.450"],
-        ["accuracy", "0.900", "0.800", "to", "0.950"],
-        ["by_kind", "colour", "0.500"],
-        ["Controls"],
-        ["name", "value", "95%", "interval"],
-        ["blank", "0.300", "0.250", "to", "0.350"],
-        ["rows:", "10"],
-    ]
