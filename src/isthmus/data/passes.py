@@ -8,7 +8,7 @@ from isthmus.core.errors import DataError
 from isthmus.data.collate import Side, collate
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Purpose, Row
-from isthmus.data.rows import RowKind
+from isthmus.data.rows import RowKind, sample_for
 from isthmus.data.samples import Sample, Source
 from isthmus.data.tally import Met, StreamReport, Tally
 
@@ -58,7 +58,7 @@ class Pass:
         made: list[tuple[Row, Sample]] = []
         for index in range(self.num_samples):
             try:
-                sample = self.source.sample(index)
+                sample = sample_for(self.source, index, self.rows)
                 row = self.processor.row(sample, rows=self.rows, choice=0, purpose=self.purpose)
             except BadSample as error:
                 self._tally.add(Met(rows=(), bad=((index, str(error)),)))

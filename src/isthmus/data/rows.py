@@ -41,6 +41,15 @@ def turns_of(sample: Sample, *, rows: RowKind, choice: int, prompt: str | None =
     return _text_turns(sample, choice)
 
 
+def sample_for(source: Source, index: int, rows: RowKind) -> Sample:
+    """The sample that a row of this kind is made from.
+
+    Raises:
+        BadSample: The sample's own record is damaged.
+    """
+    return source.text_sample(index) if rows == "text" else source.sample(index)
+
+
 def prompt_of(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """What comes before the last answer: the part that a model continues."""
     last = max((at for at, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))

@@ -183,6 +183,14 @@ class Source(Sequence[Sample], ABC):
             BadSample: The sample's own record is damaged.
         """
 
+    def text_sample(self, index: int) -> Sample:
+        """The sample as rows of text read it; a source may have texts of its own for them.
+
+        Raises:
+            BadSample: The sample's own record is damaged.
+        """
+        return self.sample(index)
+
     def num_captions(self, index: int) -> int:
         """How many captions a sample has."""
         return len(self.sample(index).captions)
@@ -206,6 +214,14 @@ class Subset(Source):
             BadSample: The sample's own record is damaged.
         """
         return self.source.sample(self.indices[index])
+
+    def text_sample(self, index: int) -> Sample:
+        """The sample that stands at this place, as rows of text read it.
+
+        Raises:
+            BadSample: The sample's own record is damaged.
+        """
+        return self.source.text_sample(self.indices[index])
 
     def num_captions(self, index: int) -> int:
         """How many captions a sample has."""

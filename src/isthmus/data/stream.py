@@ -13,7 +13,7 @@ from isthmus.core.randomness import order_of
 from isthmus.data.collate import collate
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
-from isthmus.data.rows import CaptionUse, RowIndex, RowKind
+from isthmus.data.rows import CaptionUse, RowIndex, RowKind, sample_for
 from isthmus.data.samples import Source
 from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
 
@@ -146,7 +146,8 @@ class BatchStream:
             where = place if attempt == 0 else (place + offset + attempt - 1) % len(order)
             number, choice = self.index(order[where], epoch)
             try:
-                row = self.processor.row(self.source.sample(number), rows=self.options.rows, choice=choice)
+                sample = sample_for(self.source, number, self.options.rows)
+                row = self.processor.row(sample, rows=self.options.rows, choice=choice)
             except BadSample as error:
                 met[number] = str(error)
                 bad.append((number, str(error)))
