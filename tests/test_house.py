@@ -1,6 +1,7 @@
 """The rules of the house that no other tool checks: sizes, names, docstrings, what is never called, what is pinned."""
 
 import ast
+import functools
 import os
 import re
 import tomllib
@@ -49,6 +50,7 @@ def refuse(found: Collection[str] | Mapping[str, int]) -> None:
     assert not found, "\n" + "\n".join(lines)
 
 
+@functools.cache
 def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
