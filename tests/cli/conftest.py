@@ -2,8 +2,10 @@
 
 import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,8 @@ Isthmus = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def _environment_stays() -> Iterator[None]:
+def _environment_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kept = dict(os.environ)
     yield
     os.environ.clear()
