@@ -63,11 +63,20 @@ class MetricsLog:
                     "a tracker failed (%s: %s) and is left out from here on", type(error).__name__, error
                 )
 
-    def truncate_after(self, step: int) -> None:
-        """Drop records of later steps, and a last line that a crash cut short, before a run resumes at `step`."""
+    def truncate_after(self, step: int, *, is_validated: bool = True) -> None:
+        """Make the log what it was when the checkpoint of `step` was saved, also where a crash cut a line short.
+
+        Args:
+            step: Records of later steps are dropped.
+            is_validated: Whether the checkpoint came after the validation of `step`; if not, its record is dropped too.
+        """
         if not self._path.exists():
             return
-        kept = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _is_kept(line, step)]
+        kept = [
+            line
+            for line in self._path.read_text(encoding="utf-8").splitlines()
+            if _is_kept(line, step, is_validated)
+        ]
         temporary = self._path.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in kept)
@@ -100,8 +109,11 @@ def tensorboard_tracker(directory: Path) -> Tracker:
     return write
 
 
-def _is_kept(line: str, step: int) -> bool:
+def _is_kept(line: str, step: int, is_validated: bool) -> bool:
     try:
-        return bool(json.loads(line)["step"] <= step)
+        record = json.loads(line)
     except ValueError:
         return False
+    return record["step"] < step or (
+        record["step"] == step and (is_validated or record["kind"] != "validation")
+    )

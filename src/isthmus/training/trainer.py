@@ -173,6 +173,7 @@ class Trainer:
                 stack.enter_context(self._average.applied())
             stack.callback(set_modes, self._model)
             self._model.eval()
+            torch.manual_seed(seed_of(self._settings.seed, self._settings.stage, "validation", self._step))
             try:
                 found = dict(self._services.validate(self._step))
             except StopAsked:
@@ -197,8 +198,9 @@ class Trainer:
             )
         checkpoint = store.load_latest() if store is not None and resume else None
         self._started = time.monotonic()
+        must_validate = checkpoint is not None and bool(checkpoint.state["must_validate"])
         if log is not None:
-            log.truncate_after(-1 if checkpoint is None else checkpoint.step)
+            log.truncate_after(-1 if checkpoint is None else checkpoint.step, is_validated=not must_validate)
         if checkpoint is not None:
             self._state.restore(checkpoint.tensors)
             self._step = checkpoint.step
@@ -207,7 +209,7 @@ class Trainer:
             self._seconds_before = checkpoint.state["seconds"]
         if self._step < self._settings.audit_steps:
             self._audit = TrainingAudit(self._model, self._split, num_steps=self._settings.audit_steps)
-        return checkpoint is not None and checkpoint.state["must_validate"]
+        return must_validate
 
     def _save(self, *, must_validate: bool = False) -> None:
         if self._services.checkpoints is not None:
