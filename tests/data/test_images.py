@@ -144,7 +144,7 @@ def test_pad_of_a_long_picture_stays_small() -> None:
 
 def test_none_refuses_another_size() -> None:
     assert torch.equal(processor("none")(noise(8, 8)), processor("squash")(noise(8, 8)))
-    with pytest.raises(BadSample, match="b.jpg is 9x8 pixels.*8x8 is expected"):
+    with pytest.raises(BadSample, match=r"b\.jpg is 9x8 pixels.*8x8 is expected"):
         processor("none")(noise(8, 9), "b.jpg")
 
 

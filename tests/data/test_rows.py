@@ -54,7 +54,7 @@ def processor(context: int = 64, prompt: str | None = None, stored: object = Non
 
 
 def sample(number: int, data: bytes | None = None, captions: int = 2) -> Sample:
-    image = BytesImage(png(number) if data is None else data, f"s{number}.png")
+    image = BytesImage(png(number) if data is None else data, name=f"s{number}.png")
     return Sample(
         id=f"s{number}",
         origin=f"table.csv row {number}",
@@ -90,7 +90,7 @@ def test_a_question_row_learns_the_first_answer() -> None:
 
 def test_a_conversation_reads_only_the_pictures_it_names_in_its_order() -> None:
     turns = (Turn("user", (ImagePart(2), "w1", ImagePart(0))), Turn("assistant", ("w2",)))
-    pictures = tuple(BytesImage(data, "x") for data in (png(10), b"never read", png(30)))
+    pictures = tuple(BytesImage(data, name="x") for data in (png(10), b"never read", png(30)))
     row = processor().row(
         Sample(id="a", origin="o", images=pictures, turns=turns), rows="conversations", choice=0
     )
@@ -99,7 +99,7 @@ def test_a_conversation_reads_only_the_pictures_it_names_in_its_order() -> None:
 
 
 def test_the_words_image_in_brackets_stay_text() -> None:
-    typed = Sample(id="a", origin="o", images=(BytesImage(png(0), "x"),), captions=("w1 <image>",))
+    typed = Sample(id="a", origin="o", images=(BytesImage(png(0), name="x"),), captions=("w1 <image>",))
     assert processor().row(typed, rows="captions", choice=0).token_ids.count(IMAGE_ID) == 2
 
 
@@ -130,7 +130,7 @@ def test_rows_with_none_one_and_two_pictures_share_a_batch() -> None:
     one = processor().row(sample(1), rows="captions", choice=0)
     none = processor().row(sample(1), rows="text", choice=0)
     turns = (Turn("user", (ImagePart(0), ImagePart(0))), Turn("assistant", ("w2",)))
-    two = Sample(id="t", origin="o", images=(BytesImage(png(9), "x"),), turns=turns)
+    two = Sample(id="t", origin="o", images=(BytesImage(png(9), name="x"),), turns=turns)
     batch = collate([one, none, processor().row(two, rows="conversations", choice=0)], pad_id=0)
     assert batch.layout.images_per_row == (1, 0, 2)
     assert batch.layout.tokens_per_image == (2, 2, 2)

@@ -143,7 +143,7 @@ def test_shares_are_reported() -> None:
 
 
 def test_what_cannot_work_is_refused() -> None:
-    with pytest.raises(DataError, match="3 rows .* fewer than one batch of 4"):
+    with pytest.raises(DataError, match=r"3 rows .* fewer than one batch of 4"):
         stream(3)
     with pytest.raises(DataError, match="data set is empty"):
         stream(0)

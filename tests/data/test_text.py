@@ -1,6 +1,7 @@
 """Token ids with the real tokenizers: golden rows, typed special tokens, truncation, placeholders."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from isthmus.core.batch import IGNORED
 from isthmus.core.errors import DataError, RecipeError
+from isthmus.data.encoding import Encoder
 from isthmus.data.samples import ImagePart, Turn
 from isthmus.data.templates import ChatTemplate
 from isthmus.data.text import CaptionEncoder, TextCodec, placeholder_id_for
@@ -55,7 +57,7 @@ def test_gpt2_plain(gpt2: PreTrainedTokenizerBase) -> None:
     text = codec(gpt2, "plain").encode(TALK, tokens_per_image=[2], origin="row")
     assert text.ids == [50256, 50257, 50257, 2061, 318, 340, 30, 198, 32, 3290, 50256]
     assert text.targets == [IGNORED] * 8 + [32, 3290, 50256]
-    assert text.num_supervised == 3 and not text.truncated and text.images == (0,)
+    assert (text.num_supervised, text.truncated, text.images) == (3, False, (0,))
 
 
 def test_gpt2_vicuna_equals_the_whole_string_where_pieces_meet_at_spaces(
@@ -76,7 +78,7 @@ def test_stories_plain(stories: PreTrainedTokenizerBase) -> None:
 
 def test_stories_llama2_has_each_space_once(stories: PreTrainedTokenizerBase) -> None:
     names, learnt = tokens(codec(stories, "llama2"), (Turn("user", ("the",)), Turn("assistant", ("was",))))
-    assert names == stories.tokenize("[INST] the [/INST] was", add_special_tokens=True) + ["</s>"]
+    assert names == [*stories.tokenize("[INST] the [/INST] was", add_special_tokens=True), "</s>"]
     assert learnt == ["▁was", "</s>"]
 
 
@@ -117,7 +119,7 @@ def test_text_rows_supervise_every_word_but_no_picture(gpt2: PreTrainedTokenizer
 def test_a_long_caption_is_cut_at_the_end_and_pictures_never(gpt2: PreTrainedTokenizerBase) -> None:
     whole = codec(gpt2, "plain").encode(TALK, tokens_per_image=[2], origin="row")
     cut = codec(gpt2, "plain", context=10).encode(TALK, tokens_per_image=[2], origin="row")
-    assert cut.ids == whole.ids[:10] and cut.targets == whole.targets[:10] and cut.truncated
+    assert (cut.ids, cut.targets, cut.truncated) == (whole.ids[:10], whole.targets[:10], True)
     with pytest.raises(DataError, match=r"b\.json row 7 has no supervised token in the 8 of 11 tokens"):
         codec(gpt2, "plain", context=8).encode(TALK, tokens_per_image=[2], origin="b.json row 7")
     with pytest.raises(
@@ -126,6 +128,32 @@ def test_a_long_caption_is_cut_at_the_end_and_pictures_never(gpt2: PreTrainedTok
         codec(gpt2, "plain", context=30).encode(TALK, tokens_per_image=[30], origin="b.json row 7")
     with pytest.raises(DataError, match="prompt of 8 tokens, but the context has 7"):
         codec(gpt2, "plain", context=7).encode(TALK[:1], tokens_per_image=[2], origin="row", purpose="prompt")
+
+
+@pytest.mark.parametrize("which", ["gpt2", "stories"])
+def test_ids_equal_the_tokenizer_called_alone(which: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(which)
+    encoder = Encoder(tokenizer)
+    for text in ("The dog's toy, é 狗.", "a </s> b<|endoftext|>"):
+        assert (
+            encoder.content(text)
+            == tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+        )
+        assert encoder.piece(text) == tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_threads_do_not_change_each_others_special_tokens(gpt2: PreTrainedTokenizerBase) -> None:
+    encoder = Encoder(gpt2)
+    typed = "<|endoftext|> " * 50
+
+    def ids(number: int) -> tuple[int, ...]:
+        return tuple(encoder.piece(typed) if number % 2 else encoder.content(typed))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ids, range(400)))
+    assert len(set(found[::2])) == len(set(found[1::2])) == 1
+    assert gpt2.eos_token_id in found[1]
+    assert gpt2.eos_token_id not in found[0]
 
 
 def test_pictures_stand_in_reading_order(gpt2: PreTrainedTokenizerBase) -> None:
@@ -170,7 +198,7 @@ def test_captions_equal_the_published_tokenizers(name: str, start: int, end: int
     tokenizer = load(f"tokenizers/{name}")
     ids, _ = CaptionEncoder(tokenizer=tokenizer, context=77).encode_caption("Two Dogs run.")
     assert ids == tokenizer("Two Dogs run.").input_ids
-    assert ids[0] == start and ids[-1] == end
+    assert (ids[0], ids[-1]) == (start, end)
 
 
 TEXTS = ["A dog runs .", "A dog, is it red?", "two Dogs run on the grass"] * 3
@@ -194,7 +222,7 @@ def test_trained_tokenizers(algorithm: str, size: int, tmp_path: Path) -> None:
     ids = codec(loaded, "plain").encode(
         (Turn("user", (ImagePart(0),)), Turn("assistant", ("a dog",))), tokens_per_image=[2], origin="row"
     )
-    assert ids.ids[:3] == [2, size, size] and ids.ids[-1] == 3
+    assert [*ids.ids[:3], ids.ids[-1]] == [2, size, size, 3]
     assert codec(loaded, "plain").decode(ids.ids) == "a dog"
 
 

@@ -20,7 +20,8 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
     Args:
         rows: At least one.
         pad_id: Fills short rows up.
-        side: Where it fills up: `right` for training, `left` for generation, so that every row ends with its last token.
+        side: Where it fills up: `right` for training, `left` for generation, so that every row ends with its last
+            token.
 
     Raises:
         DataError: Pictures of different sizes, or stored features and pixels, meet in one batch.

@@ -35,12 +35,13 @@ class ImageProcessor:
 
     Attributes:
         size: Height and width that come out, in pixels.
-        resize: `none` refuses other sizes; `squash` ignores the ratio of sides; `crop` scales the shorter side and cuts the
-            centre; `pad` adds bars of the mean colour around the whole picture (LLaVA-1.5), then scales.
+        resize: `none` refuses other sizes; `squash` ignores the ratio of sides; `crop` scales the shorter side and
+            cuts the centre; `pad` adds bars of the mean colour around the whole picture (LLaVA-1.5), then scales.
         mean: Subtracted from each channel of the picture in [0, 1].
         std: What each channel is then divided by.
         resample: Which filter scales.
-        shortest_edge: For `crop`: length of the shorter side before cutting, in pixels; None takes the shorter side of `size`.
+        shortest_edge: For `crop`: length of the shorter side before cutting, in pixels; None takes the shorter
+            side of `size`.
     """
 
     size: Size

@@ -25,8 +25,8 @@ class Pass:
         rows: What samples are read as.
         batch_size: Rows a batch.
         limit: Most samples; None takes all.
-        purpose: `prompt` gives what comes before the answer, filled up on the left, for generation; `training` gives whole
-            rows with targets, filled up on the right, for losses (the first caption of each sample).
+        purpose: `prompt` gives what comes before the answer, filled up on the left, for generation; `training` gives
+            whole rows with targets, filled up on the right, for losses (the first caption of each sample).
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Pass:
 
     def __len__(self) -> int:
         """Batches of a pass in which every sample can be used."""
-        return -(-self.num_samples // self.batch_size)
+        return (self.num_samples + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Batch, tuple[Sample, ...]]]:
         self._tally = Tally(num_samples=self.num_samples, format=self.source.format)

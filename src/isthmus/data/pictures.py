@@ -86,7 +86,8 @@ def decode(data: bytes, name: str) -> Image.Image:
             raise
         except (*_TOO_LARGE, *_DAMAGED) as error:
             raise BadSample(
-                f"{name} is a damaged or truncated {image.format} file of {len(data):,} bytes; copy it again or leave it out"
+                f"{name} is a damaged or truncated {image.format} file of {len(data):,} bytes; "
+                "copy it again or leave it out"
             ) from error
 
 
@@ -107,7 +108,8 @@ def _check_size(image: Image.Image, name: str) -> None:
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise BadSample(
-            f"{name} is {width}x{height} pixels; its longer side may be at most {MAX_ASPECT} times the shorter, so crop it"
+            f"{name} is {width}x{height} pixels; its longer side may be at most {MAX_ASPECT} times the shorter, "
+            "so crop it"
         )
 
 

@@ -18,8 +18,8 @@ def turns_of(sample: Sample, *, rows: RowKind, choice: int, prompt: str | None =
 
     Args:
         sample: Where it comes from.
-        rows: `captions`: the pictures (and a prompt) ask, a caption answers. `questions`: pictures and question ask, the first
-            accepted answer answers. `conversations`: the sample's own turns. `text`: words without pictures.
+        rows: `captions`: the pictures (and a prompt) ask, a caption answers. `questions`: pictures and question ask,
+            the first accepted answer answers. `conversations`: the sample's own turns. `text`: words without pictures.
         choice: Which of the captions or texts; counted on from the first again where there are fewer.
         prompt: What is asked beside the pictures of caption rows.
 
@@ -81,7 +81,8 @@ class RowIndex:
 
     Args:
         source: The samples.
-        captions: `one` takes one caption of each sample an epoch, another one each epoch; `all` takes every caption once.
+        captions: `one` takes one caption of each sample an epoch, drawn anew each epoch; `all` takes every caption
+            once.
         seed: The run's seed.
 
     Raises:

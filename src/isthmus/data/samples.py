@@ -13,6 +13,7 @@ from isthmus.data.pictures import MAX_BYTES, BadSample, decode, digest
 Role = Literal["system", "user", "assistant"]
 
 
+@dataclass(frozen=True, kw_only=True)
 class ImageRef(ABC):
     """Where a picture is; nothing is read until asked for.
 
@@ -48,7 +49,6 @@ class FileImage(ImageRef):
     """A picture in a file of its own."""
 
     path: Path
-    name: str
 
     def read(self) -> bytes:
         """The file's bytes.
@@ -75,7 +75,6 @@ class BytesImage(ImageRef):
     """A picture that is already in memory, for example one a caller handed over."""
 
     data: bytes
-    name: str
 
     def read(self) -> bytes:
         """The bytes as they were given."""
@@ -86,7 +85,6 @@ class BytesImage(ImageRef):
 class MissingImage(ImageRef):
     """A picture that a row needs and that is not there; reading it says so."""
 
-    name: str
     reason: str
 
     def read(self) -> bytes:

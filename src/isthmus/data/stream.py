@@ -45,9 +45,10 @@ class StreamOptions:
 class BatchStream:
     """Endless training batches, prepared ahead by threads; use it as a context manager or close it.
 
-    An epoch is every row once in an order of its own; the rows that do not fill a last batch are left out (another few each
-    epoch). A sample that cannot be used is replaced by the one half an epoch further in the order, so that batches keep their
-    size and nothing depends on when a step is prepared; it is counted, named, and above 1% of the data set it stops the run.
+    An epoch is every row once in an order of its own; the rows that do not fill a last batch are left out (another few
+    each epoch). A sample that cannot be used is replaced by the one half an epoch further in the order, so that batches
+    keep their size and nothing depends on when a step is prepared; it is counted and named, and above 1% of the data
+    set it stops the run.
 
     Args:
         processor: Makes rows.
@@ -72,7 +73,8 @@ class BatchStream:
         self.steps_per_epoch = len(self.index) // options.batch_size
         if self.steps_per_epoch == 0:
             raise DataError(
-                f"the data set has {len(self.index)} rows ({source.format}), fewer than one batch of {options.batch_size}; "
+                f"the data set has {len(self.index)} rows ({source.format}), "
+                f"fewer than one batch of {options.batch_size}; "
                 "lower batch_size"
             )
         self._micro = micro

@@ -93,6 +93,6 @@ def too_many(reasons: Sequence[str], num_samples: int, format: str) -> str:
     """The sentence that says that a data set is too bad to go on."""
     first = "; ".join(reasons[:3])
     return (
-        f"{len(reasons)} of {num_samples:,} samples ({format}) cannot be used, but at most {allowed_bad(num_samples)} may be "
-        f"skipped (1%, or one): {first}; mend or remove them"
+        f"{len(reasons)} of {num_samples:,} samples ({format}) cannot be used, "
+        f"but at most {allowed_bad(num_samples)} may be skipped (1%, or one): {first}; mend or remove them"
     )

@@ -54,7 +54,8 @@ class ChatTemplate:
         system: Around the system text.
         system_in_user: The system text stands inside the first user turn (LLaMA-2, Gemma).
         user: Around a user turn.
-        after_user_text: After a user turn that holds text, before `user.after`; keeps question and answer apart in `plain`.
+        after_user_text: After a user turn that holds text, before `user.after`; in `plain` it keeps
+            question and answer apart.
         assistant: Around an answer; `after` follows the end and carries no loss.
         end: Ends an answer; the model learns to write it.
         specials: Special tokens the tokenizer must know, besides `{bos}` and `{eos}`.
@@ -72,7 +73,7 @@ class ChatTemplate:
     specials: tuple[str, ...] = ()
 
     def bind(self, *, bos: str | None, eos: str | None, vocabulary: Container[str]) -> Self:
-        """The template with the tokenizer's own first and last token filled in; a tokenizer without a first token gets none.
+        """The template with the tokenizer's own first and last token filled in; no first token is fine.
 
         Raises:
             RecipeError: The tokenizer lacks special tokens that the template uses; all of them are listed.
@@ -107,7 +108,8 @@ class ChatTemplate:
 
         Args:
             turns: Who says what. A system turn may only come first.
-            add_generation_prompt: End with what opens an answer, without its last spaces: the model writes those itself.
+            add_generation_prompt: End with what opens an answer, without its last spaces: the model writes
+                those itself.
 
         Raises:
             DataError: A system turn stands in the middle.

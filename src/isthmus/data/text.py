@@ -5,10 +5,10 @@ The rule: every segment is tokenised alone, template pieces with the tokenizer's
 whole string where pieces meet; training and use follow the same rule, so a model never sees the difference. Two
 refinements keep the pieces close to running text:
 
-* spaces that end a template piece move to the content after it (`ASSISTANT: ` + `yes` is `ASSISTANT:` + ` yes`), because
-  byte-level tokenizers keep a space with the word that follows;
-* a tokenizer that puts a space of its own in front of every text (SentencePiece style, `▁`) gets those spaces only once:
-  one space that a piece begins with is dropped, and so is a bare `▁` that the tokenizer puts before a newline.
+* spaces that end a template piece move to the content after it (`ASSISTANT: ` + `yes` is `ASSISTANT:` + ` yes`),
+  because byte-level tokenizers keep a space with the word that follows;
+* a tokenizer that puts a space of its own in front of every text (SentencePiece style, `▁`) gets those spaces only
+  once: one space that a piece begins with is dropped, and so is a bare `▁` that the tokenizer puts before a newline.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,9 @@ from transformers import PreTrainedTokenizerBase
 
 from isthmus.core.batch import IGNORED
 from isthmus.core.errors import DataError, RecipeError
+from isthmus.data.encoding import Encoder
 from isthmus.data.samples import Turn
 from isthmus.data.templates import ChatTemplate, Segment
-
-_SPACE_SIGNS = ("▁", "Ġ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +69,9 @@ class TextCodec:
         self.placeholder_id = placeholder_id
         self.context = context
         self.pad_id = pad_id_of(tokenizer)
-        self._adds_space = _adds_space(tokenizer)
-        self.end_ids = tuple(self._piece(self.template.end))
-        """What an answer ends with; generation stops at the last of them (or at all of them, where the end is plain text)."""
+        self._encoder = Encoder(tokenizer)
+        self.end_ids = tuple(self._encoder.piece(self.template.end))
+        """What an answer ends with; generation stops at the last of them, or at all where the end is plain text."""
 
     def encode(
         self,
@@ -88,11 +87,12 @@ class TextCodec:
             turns: Who says what.
             tokens_per_image: Visual tokens of each of the sample's images.
             origin: File and row, for messages.
-            purpose: `training` supervises the assistant's words, `text` every word, `prompt` nothing and opens an answer.
+            purpose: `training` supervises the assistant's words, `text` every word, `prompt` nothing and opens an
+                answer.
 
         Raises:
-            DataError: The pictures do not fit into the context, a prompt does not fit, nothing is left to learn from, or a
-                text holds the placeholder's own token.
+            DataError: The pictures do not fit into the context, a prompt does not fit, nothing is left to learn from,
+                or a text holds the placeholder's own token.
         """
         segments = self.template.render(turns, add_generation_prompt=purpose == "prompt")
         ids: list[int] = []
@@ -130,26 +130,15 @@ class TextCodec:
 
     def content_ids(self, text: str) -> list[int]:
         """The ids of what somebody said: special tokens in it are spelled out as text."""
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return (
-            _without_bare_space(list(encoded["input_ids"]), text, self.tokenizer)
-            if self._adds_space
-            else list(encoded["input_ids"])
-        )
-
-    def _piece(self, text: str) -> list[int]:
-        if self._adds_space:
-            text = text.removeprefix(" ")
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return _without_bare_space(ids, text, self.tokenizer) if self._adds_space else ids
+        return self._encoder.content(text)
 
     def _segment(self, segments: Sequence[Segment], number: int, origin: str) -> list[int]:
         segment = segments[number]
         if segment.kind == "template":
             followed = number + 1 < len(segments) and segments[number + 1].kind == "content"
-            return self._piece(segment.text.rstrip(" ") if followed else segment.text)
+            return self._encoder.piece(segment.text.rstrip(" ") if followed else segment.text)
         before = segments[number - 1].text if number > 0 and segments[number - 1].kind == "template" else ""
-        space = " " * (len(before) - len(before.rstrip(" "))) if not self._adds_space else ""
+        space = " " * (len(before) - len(before.rstrip(" "))) if not self._encoder.adds_space else ""
         ids = self.content_ids(space + segment.text)
         if self.placeholder_id in ids:
             token = self.tokenizer.convert_ids_to_tokens(self.placeholder_id)
@@ -162,12 +151,14 @@ class TextCodec:
     def _check_room(self, length: int, end_of_images: int, *, purpose: str, origin: str) -> None:
         if end_of_images > self.context:
             raise DataError(
-                f"{origin} needs {end_of_images} tokens up to the end of its last picture, but the context has {self.context}; "
+                f"{origin} needs {end_of_images} tokens up to the end of its last picture, "
+                f"but the context has {self.context}; "
                 "raise the context, or use fewer pictures or fewer visual tokens"
             )
         if purpose == "prompt" and length > self.context:
             raise DataError(
-                f"{origin} has a prompt of {length} tokens, but the context has {self.context}; shorten the text or raise the context"
+                f"{origin} has a prompt of {length} tokens, but the context has {self.context}; "
+                "shorten the text or raise the context"
             )
 
 
@@ -175,8 +166,8 @@ def placeholder_id_for(how: Literal["virtual", "add"] | int, *, vocabulary: int)
     """The id that pictures stand as.
 
     Args:
-        how: `virtual` is the first id past the embedding and never reaches it; `add` is the same id, for which the embedding
-            gets one more row; a number reuses that id of the vocabulary.
+        how: `virtual` is the first id past the embedding and never reaches it; `add` is the same id, for which the
+            embedding gets one more row; a number reuses that id of the vocabulary.
         vocabulary: Rows of the token embedding, or tokens of the tokenizer where those are more.
 
     Raises:
@@ -203,6 +194,7 @@ class CaptionEncoder:
         self.tokenizer = tokenizer
         self.context = context
         self.pad_id = pad_id_of(tokenizer)
+        self._encoder = Encoder(tokenizer)
         self.start_id = (
             tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.cls_token_id
         )
@@ -214,25 +206,15 @@ class CaptionEncoder:
 
     def encode_caption(self, text: str) -> tuple[list[int], bool]:
         """The caption's ids and whether words were cut off."""
-        words = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        words = self._encoder.content(text)
         start = [] if self.start_id is None else [self.start_id]
         room = self.context - len(start) - 1
         return [*start, *words[:room], self.end_id], len(words) > room
 
 
 def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills rows up: the tokenizer's own, else its end token, else 0; padding is masked, so any id will do."""
+    """The id that fills rows up: the tokenizer's own, else its end token, else 0; padding is masked, so any will do."""
     for index in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if index is not None:
             return index
     return 0
-
-
-def _adds_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    tokens = tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])
-    return bool(tokens) and tokens[0].startswith(_SPACE_SIGNS)
-
-
-def _without_bare_space(ids: list[int], text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    starts_bare = len(ids) > 1 and tokenizer.convert_ids_to_tokens(ids[0]) in _SPACE_SIGNS
-    return ids[1:] if starts_bare and text[:1] in "\n\t" and text else ids

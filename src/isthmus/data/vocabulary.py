@@ -3,13 +3,17 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Core
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from isthmus.core.errors import RecipeError
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 """Padding, unknown, first and last token; their ids are 0 to 3."""
+
+Tokenizer = PreTrainedTokenizerBase
+"""Any Hugging Face tokenizer."""
 
 _SMALLEST = {"word": len(SPECIALS) + 1, "bpe": len(SPECIALS) + 256}
 
@@ -19,9 +23,9 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train a tokenizer; the same texts in the same order give the same one.
 
-    `word` takes words as they stand between spaces, with the signs `.,!?;:` at a word's end apart, the most frequent first;
-    others become `<unk>`. `bpe` merges bytes (Sennrich et al., 2016; on bytes as in GPT-2), so that nothing is unknown;
-    a text and the same text after a space have the same tokens.
+    `word` takes words as they stand between spaces, with the signs `.,!?;:` at a word's end apart, the most frequent
+    first; others become `<unk>`. `bpe` merges bytes (Sennrich et al., 2016; on bytes as in GPT-2), so that nothing is
+    unknown; a text and the same text after a space have the same tokens.
 
     Args:
         texts: What to learn from.
@@ -62,15 +66,26 @@ def train_tokenizer(
     )
 
 
-def _words() -> Tokenizer:
-    core = Tokenizer(models.WordLevel(unk_token=SPECIALS[1]))
+def load_tokenizer(name: str, *, revision: str | None = None, local_only: bool = True) -> Tokenizer:
+    """The tokenizer of a folder or hub name; never code from a checkpoint.
+
+    Raises:
+        OSError: The folder or name is not there.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, local_files_only=local_only)
+    assert tokenizer is not None  # only the annotation of transformers allows it
+    return tokenizer
+
+
+def _words() -> Core:
+    core = Core(models.WordLevel(unk_token=SPECIALS[1]))
     signs = pre_tokenizers.Split(Regex(r"[.,!?;:]+$"), behavior="isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), signs])
     return core
 
 
-def _bytes() -> Tokenizer:
-    core = Tokenizer(models.BPE(unk_token=SPECIALS[1]))
+def _bytes() -> Core:
+    core = Core(models.BPE(unk_token=SPECIALS[1]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     core.decoder = decoders.ByteLevel()
     return core

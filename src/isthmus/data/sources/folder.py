@@ -47,16 +47,16 @@ class ImageFolder:
             raise DataError(
                 f"{origin} names the picture {name!r}, which lies outside {self.root}; keep pictures inside it"
             )
-        return FileImage(self.root / path, name)
+        return FileImage(self.root / path, name=name)
 
 
 class Folder(Source):
     """Pictures of a folder with their captions or conversations.
 
-    A CSV or TSV table has the columns `filepath` and `title`, or `image` and `caption`; rows that name the same picture are its
-    captions. JSONL has `image` with `caption` or `captions`, or `images` with `messages` (roles, and contents as text or as
-    a list of `{"type": "image"}` and `{"type": "text", "text": ...}`). Without a table every picture `x.jpg` has its
-    caption in `x.txt`.
+    A CSV or TSV table has the columns `filepath` and `title`, or `image` and `caption`; rows that name the same
+    picture are its captions. JSONL has `image` with `caption` or `captions`, or `images` with `messages` (roles, and
+    contents as text or as a list of `{"type": "image"}` and `{"type": "text", "text": ...}`). Without a table
+    every picture `x.jpg` has its caption in `x.txt`.
 
     Args:
         path: The folder that every picture lies in.

@@ -1,7 +1,7 @@
 """Conversations as LLaVA publishes them (Liu et al., 2023): one JSON list, pictures in a folder.
 
-Here, and only here, the text `<image>` is a marker: it becomes the place of a picture. As in the published code, a marker
-anywhere in a turn moves to the turn's start with a newline after it; several keep their order.
+Here, and only here, the text `<image>` is a marker: it becomes the place of a picture. As in the published code, a
+marker anywhere in a turn moves to the turn's start with a newline after it; several keep their order.
 """
 
 import json
@@ -17,7 +17,9 @@ _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "syste
 
 
 class LlavaConversations(Source):
-    """Rows of a JSON list: `{"id", "image" (a path, a list of paths, or absent), "conversations": [{"from", "value"}]}`.
+    """Rows of a JSON list: `{"id", "image", "conversations": [{"from", "value"}]}`.
+
+    `image` is a path, a list of paths, or absent.
 
     Args:
         file: The JSON file.
@@ -58,7 +60,8 @@ class LlavaConversations(Source):
         turns, markers = _turns(row["conversations"], where)
         if markers != len(names):
             raise DataError(
-                f"{where} has {markers} {MARKER} marker(s) but {len(names)} picture(s); expected as many markers as pictures"
+                f"{where} has {markers} {MARKER} marker(s) but {len(names)} picture(s); "
+                "expected as many markers as pictures"
             )
         return Sample(
             id=f"{index}:{row['id']}" if "id" in row else str(index),

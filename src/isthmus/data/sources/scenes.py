@@ -21,7 +21,6 @@ class SceneImage(ImageRef):
 
     world: Scenes
     scene: Scene
-    name: str
 
     def read(self) -> bytes:
         """The picture as a PNG file."""
@@ -70,7 +69,7 @@ class SceneSource(Source):
         return Sample(
             id=name,
             origin=f"scene {name}",
-            images=(SceneImage(self.world, scene, f"scene {name}"),),
+            images=(SceneImage(self.world, scene, name=f"scene {name}"),),
             captions=tuple(self.world.captions(scene)),
             question=question.text,
             answers=(question.answer,),

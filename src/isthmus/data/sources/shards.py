@@ -22,7 +22,6 @@ class ShardImage(ImageRef):
 
     archive: TarFile
     member: Member
-    name: str
 
     def read(self) -> bytes:
         """The member's bytes.
@@ -45,7 +44,8 @@ class Shards(Source):
     """All samples of some tar files, in the order of the files and of the keys in them.
 
     Args:
-        patterns: Paths that may hold `*`, `?`, `[ab]` and braces such as `train-{000000..000005}.tar` or `{train,val}.tar`.
+        patterns: Paths that may hold `*`, `?`, `[ab]` and braces such as `train-{000000..000005}.tar`
+            or `{train,val}.tar`.
 
     Raises:
         DataError: No file matches, a file is no plain tar file, a key occurs twice, or there is no sample at all.
@@ -65,7 +65,8 @@ class Shards(Source):
                 self._entries.append(entry)
         if not self._entries:
             raise DataError(
-                f"{paths[0]} and {len(paths) - 1} more tar file(s) hold no sample; expected KEY.jpg beside KEY.json or KEY.txt"
+                f"{paths[0]} and {len(paths) - 1} more tar file(s) hold no sample; "
+                "expected KEY.jpg beside KEY.json or KEY.txt"
             )
         kinds = sorted({Path(e.text.name).suffix[1:] for e in self._entries if e.text is not None}) or [
             "no text"
@@ -86,11 +87,13 @@ class Shards(Source):
         entry = self._entries[index]
         origin = f"{entry.archive.path.name}:{entry.key}"
         if entry.picture is None:
-            reason = f"{origin} has no picture beside its text; expected {entry.key}.jpg or another of {', '.join(PICTURES)}"
-            image: ImageRef = MissingImage(name=origin, reason=reason)
+            reason = (
+                f"{origin} has no picture beside its text; expected {entry.key}.jpg, .png or another picture"
+            )
+            image: ImageRef = MissingImage(reason, name=origin)
         else:
             image = ShardImage(
-                entry.archive, entry.picture, f"{entry.archive.path.name}:{entry.picture.name}"
+                entry.archive, entry.picture, name=f"{entry.archive.path.name}:{entry.picture.name}"
             )
         return Sample(id=entry.key, origin=origin, images=(image,), captions=_captions(entry, origin))
 
@@ -112,7 +115,8 @@ def expand(patterns: Sequence[str]) -> list[Path]:
                 matches = sorted(p for p in base.glob(str(path.relative_to(path.anchor))) if p.is_file())
             if not matches:
                 raise DataError(
-                    f"no file matches '{alternative}'; expected tar files, so check the path (it is relative to {Path.cwd()})"
+                    f"no file matches '{alternative}'; expected tar files, "
+                    f"so check the path (it is relative to {Path.cwd()})"
                 )
             found.update(dict.fromkeys(matches))
     if not found:
@@ -153,7 +157,8 @@ def _entries(archive: TarFile) -> list[_Entry]:
             continue
         if key in group:
             raise DataError(
-                f"{archive.path} holds both '{group[key].name}' and '{member.name}'; expected one picture and one text a key"
+                f"{archive.path} holds both '{group[key].name}' and '{member.name}'; "
+                "expected one picture and one text a key"
             )
         group[key] = member
     keys = dict.fromkeys([*pictures, *texts])

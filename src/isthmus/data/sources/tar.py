@@ -38,8 +38,8 @@ class TarFile:
     """The regular files of one tar file, found by one pass over the headers.
 
     Raises:
-        DataError: The file is missing, truncated, compressed or no tar file, or a member is a link, has a path that leaves
-            the archive, or is larger than 64 MiB.
+        DataError: The file is missing, truncated, compressed or no tar file, or a member is a link, has a path that
+            leaves the archive, or is larger than 64 MiB.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +68,8 @@ class TarFile:
             ) from error
         if len(data) != member.size:
             raise BadSample(
-                f"{self.path}:{member.name} gave {len(data):,} bytes instead of {member.size:,} at offset {member.offset:,}; "
+                f"{self.path}:{member.name} gave {len(data):,} bytes instead of {member.size:,} "
+                f"at offset {member.offset:,}; "
                 "the file changed while it was read"
             )
         return data
@@ -105,7 +106,8 @@ def _scan(path: Path, descriptor: int) -> tuple[Member, ...]:
         start = offset + BLOCK
         if start + size > length:
             raise DataError(
-                f"{path} is truncated at offset {start:,}: member '{name}' needs {size:,} bytes, {max(length - start, 0):,} are there"
+                f"{path} is truncated at offset {start:,}: member '{name}' needs {size:,} bytes, "
+                f"{max(length - start, 0):,} are there"
             )
         if kind in _REGULAR:
             members.append(_checked(path, Member(name=name, offset=start, size=size)))
