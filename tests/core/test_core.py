@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from isthmus.core.batch import IGNORED, Batch, VisualLayout, exchange_pictures
+from isthmus.core.devices import choose_device
 from isthmus.core.errors import MachineError, UsageError
 from isthmus.core.randomness import order_of, seed_of
-from isthmus.core.devices import choose_device
 from isthmus.core.sizes import Size, parse_size
 
 

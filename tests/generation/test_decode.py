@@ -39,7 +39,9 @@ def batch() -> Batch:
     mask = token_ids != PAD
     pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     layout = VisualLayout(images_per_row=(1, 1), tokens_per_image=(4, 4))
-    return Batch(sample_ids=("a", "b"), pixels=pixels, token_ids=token_ids, attention_mask=mask, layout=layout)
+    return Batch(
+        sample_ids=("a", "b"), pixels=pixels, token_ids=token_ids, attention_mask=mask, layout=layout
+    )
 
 
 def row(batch: Batch, index: int) -> Batch:
@@ -56,7 +58,9 @@ def row(batch: Batch, index: int) -> Batch:
     )
 
 
-def written(model: VisionLanguageModel, batch: Batch, decoding: Decoding, end: int = END, seed: int = 0) -> list[list[int]]:
+def written(
+    model: VisionLanguageModel, batch: Batch, decoding: Decoding, end: int = END, seed: int = 0
+) -> list[list[int]]:
     return generate(model, batch, decoding, end_ids=(end,), pad_id=PAD, seed=seed)
 
 
@@ -74,7 +78,9 @@ def test_the_cache_changes_no_token(model: VisionLanguageModel, batch: Batch, de
 
 
 @pytest.mark.parametrize("decoding", METHODS[:2], ids=lambda decoding: decoding.method)
-def test_a_batch_writes_what_its_rows_write_alone(model: VisionLanguageModel, batch: Batch, decoding: Decoding) -> None:
+def test_a_batch_writes_what_its_rows_write_alone(
+    model: VisionLanguageModel, batch: Batch, decoding: Decoding
+) -> None:
     alone = [written(model, row(batch, index), decoding)[0] for index in range(2)]
     assert written(model, batch, decoding) == alone
 
@@ -106,7 +112,9 @@ def test_the_end_token_ends_and_is_not_returned(model: VisionLanguageModel, batc
     assert stopped[0] == free[0][: free[0].index(free[0][3])]
 
 
-def test_drawing_follows_its_seed_and_leaves_the_global_generator_alone(model: VisionLanguageModel, batch: Batch) -> None:
+def test_drawing_follows_its_seed_and_leaves_the_global_generator_alone(
+    model: VisionLanguageModel, batch: Batch
+) -> None:
     before = torch.get_rng_state()
     draws = [written(model, batch, METHODS[2], seed=seed) for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]

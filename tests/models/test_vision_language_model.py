@@ -32,7 +32,9 @@ def small_model() -> VisionLanguageModel:
     ).eval()
 
 
-def batch_of(rows: list[list[int]], images: Tensor | None, *, left: bool = False, supervise: int = 0) -> Batch:
+def batch_of(
+    rows: list[list[int]], images: Tensor | None, *, left: bool = False, supervise: int = 0
+) -> Batch:
     longest = max(len(row) for row in rows)
     token_ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -47,7 +49,14 @@ def batch_of(rows: list[list[int]], images: Tensor | None, *, left: bool = False
     per_row = tuple(row.count(IMAGE) // 4 for row in rows)
     layout = VisualLayout(images_per_row=per_row, tokens_per_image=(4,) * sum(per_row))
     names = tuple(str(index) for index in range(len(rows)))
-    return Batch(sample_ids=names, pixels=images, token_ids=token_ids, attention_mask=mask, targets=targets, layout=layout)
+    return Batch(
+        sample_ids=names,
+        pixels=images,
+        token_ids=token_ids,
+        attention_mask=mask,
+        targets=targets,
+        layout=layout,
+    )
 
 
 def test_visual_tokens_stand_where_the_placeholders_stood() -> None:
@@ -69,7 +78,9 @@ def test_left_and_right_padding_give_the_same_logits(order: list[int]) -> None:
     model = small_model()
     pixels = torch.randn(2, 3, 16, 16)[order]
     rows = [[1, *[IMAGE] * 4, 7, 8, 9, 4], [1, *[IMAGE] * 4, 3]]
-    right, left = (model.logits(batch_of([rows[i] for i in order], pixels, left=side)) for side in (False, True))
+    right, left = (
+        model.logits(batch_of([rows[i] for i in order], pixels, left=side)) for side in (False, True)
+    )
     short = order.index(1)
     assert (right[short, :6] - left[short, -6:]).abs().max() < 2e-6
     assert (right[1 - short] - left[1 - short]).abs().max() < 2e-6
@@ -133,7 +144,7 @@ def test_lora_changes_nothing_at_the_start_and_is_a_part_of_its_own() -> None:
     plain = small_model()
     batch = batch_of([[1, *[IMAGE] * 4, 7]], torch.randn(1, 3, 16, 16))
     before = plain.logits(batch)
-    update = add_lora(plain.language.network, LoraSettings(rank=2, alpha=4.0, targets=("q_proj", "v_proj")))
+    update = add_lora(plain.language.network, LoraSettings(rank=2, alpha=4, targets=("q_proj", "v_proj")))
     updated = VisionLanguageModel(
         vision=plain.vision,
         connector=plain.connector,
@@ -150,7 +161,7 @@ def test_lora_changes_nothing_at_the_start_and_is_a_part_of_its_own() -> None:
 
 def test_a_lora_target_that_matches_nothing_is_named() -> None:
     with pytest.raises(ValueError, match="q_projj match no linear layer; this model has .*q_proj"):
-        add_lora(small_model().language.network, LoraSettings(rank=2, alpha=4.0, targets=("q_projj",)))
+        add_lora(small_model().language.network, LoraSettings(rank=2, alpha=4, targets=("q_projj",)))
 
 
 def test_splice_takes_visual_tokens_in_reading_order() -> None:

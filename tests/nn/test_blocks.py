@@ -7,7 +7,7 @@ from torch import nn
 from isthmus.core.sizes import Size
 from isthmus.nn.attention import CrossAttention, SelfAttention
 from isthmus.nn.patches import PatchEmbedding
-from isthmus.nn.pooling import AttentionPool, masked_mean
+from isthmus.nn.pooling import AttentionPool, masked_mean, pool_grid
 from isthmus.nn.positions import GridPositions
 from isthmus.nn.transformer import Block, Transformer, TransformerShape
 
@@ -37,7 +37,9 @@ def test_self_attention_equals_torchs() -> None:
 def test_block_equals_torchs_pre_norm_layer() -> None:
     torch.manual_seed(0)
     ours = Block(TransformerShape(width=32, num_layers=1, num_heads=4, norm_eps=1e-5)).eval()
-    theirs = nn.TransformerEncoderLayer(32, 4, 128, activation="gelu", batch_first=True, norm_first=True).eval()
+    theirs = nn.TransformerEncoderLayer(
+        32, 4, 128, activation="gelu", batch_first=True, norm_first=True
+    ).eval()
     theirs.load_state_dict(
         {
             "self_attn.in_proj_weight": ours.attention.qkv.weight,
@@ -105,15 +107,27 @@ def test_masked_mean_ignores_padding() -> None:
     assert masked_mean(tokens, mask).tolist() == [[2.0], [0.0]]
 
 
-def test_attention_pool_is_a_weighted_mean_of_values() -> None:
+def test_attention_pool_is_a_weighted_mean_of_tokens() -> None:
     torch.manual_seed(0)
     pool = AttentionPool(width=8, num_heads=2)
     tokens = torch.randn(3, 5, 8)
     same = tokens[:, :1].expand(-1, 5, -1)
-    assert torch.allclose(pool(same), pool.value(same[:, 0]), atol=1e-6), "equal tokens pool to their value"
-    key, value = pool.key(tokens), pool.value(tokens)
+    assert torch.allclose(pool(same), same[:, :2], atol=1e-6), "equal tokens pool to themselves"
+    mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 4 + [True]])
+    pooled = pool(tokens, mask)
     for row in range(3):
         for head in range(2):
-            part = slice(4 * head, 4 * head + 4)
-            weights = (key[row, :, part] @ pool.query[head] / 2).softmax(0)
-            assert torch.allclose(pool(tokens)[row, part], weights @ value[row, :, part], atol=1e-6)
+            seen = tokens[row, mask[row]]
+            weights = (seen @ pool.query[head] / 8**0.5).softmax(0)
+            assert torch.allclose(pooled[row, head], weights @ seen, atol=1e-6)
+
+
+def test_pooling_a_grid_averages_windows() -> None:
+    patches = torch.arange(32.0).reshape(1, 16, 2)
+    grid = patches.reshape(4, 4, 2)
+    expected = torch.stack(
+        [grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean(dim=(0, 1)) for r in (0, 1) for c in (0, 1)]
+    )
+    assert torch.equal(pool_grid(patches, 2)[0], expected)
+    with pytest.raises(ValueError, match="15 tokens are no square grid"):
+        pool_grid(patches[:, :15], 2)

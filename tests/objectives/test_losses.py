@@ -72,7 +72,9 @@ def test_the_best_view_counts() -> None:
     logits = 2.0 * best
     expected = 0.0
     for i in range(4):
-        expected -= (logits[i, i] - logits[i].logsumexp(0) + logits[i, i] - logits[:, i].logsumexp(0)).item() / 8
+        expected -= (
+            logits[i, i] - logits[i].logsumexp(0) + logits[i, i] - logits[:, i].logsumexp(0)
+        ).item() / 8
     assert contrastive(views, texts, 2.0) == pytest.approx(expected, rel=1e-5)
 
 
@@ -86,7 +88,9 @@ def test_next_token_shifts_once_and_sends_only_supervised_rows_to_the_head() -> 
     hidden, weight = torch.randn(2, 5, 4), torch.randn(11, 4)
     targets = torch.tensor([[9, IGNORED, 3, 4, IGNORED], [IGNORED, IGNORED, IGNORED, IGNORED, 10]])
     head = LinearHead(weight)
-    term = NextToken(head)(Encoded(hidden=hidden), Batch(sample_ids=("a", "b"), targets=targets), NOW)["next_token"]
+    term = NextToken(head)(Encoded(hidden=hidden), Batch(sample_ids=("a", "b"), targets=targets), NOW)[
+        "next_token"
+    ]
     expected = 0.0
     for row, place in ((0, 2), (0, 3), (1, 4)):
         expected -= (hidden[row, place - 1] @ weight.T).log_softmax(0)[targets[row, place]].item()

@@ -6,7 +6,7 @@ from torch import nn
 
 from isthmus.parts.connectors.connector import Connector
 from isthmus.parts.connectors.linear import LinearConnector
-from isthmus.parts.connectors.mlp import MLPConnector
+from isthmus.parts.connectors.mlp import MLPConnector, MLPShape
 from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler, ResamplerLayer
 from isthmus.parts.connectors.pixel_shuffle import PixelShuffleConnector
 
@@ -33,12 +33,30 @@ def test_published_parameter_counts() -> None:
     ("connector", "patches", "tokens"),
     [
         (LinearConnector(vision_width=6, language_width=8), 49, 49),
-        (MLPConnector(vision_width=6, language_width=8, depth=3, hidden=5, norm=True, num_positions=49), 49, 49),
+        (
+            MLPConnector(
+                vision_width=6,
+                language_width=8,
+                shape=MLPShape(depth=3, hidden=5, norm=True),
+                num_positions=49,
+            ),
+            49,
+            49,
+        ),
+        (MLPConnector(vision_width=6, language_width=8, pool_side=4, num_positions=16), 49, 16),
         (PixelShuffleConnector(vision_width=6, language_width=8, factor=2), 36, 9),
-        (PerceiverResampler(vision_width=6, language_width=8, num_latents=3, num_layers=2, num_heads=2, head_width=4), 49, 3),
+        (
+            PerceiverResampler(
+                vision_width=6, language_width=8, num_latents=3, num_layers=2, num_heads=2, head_width=4
+            ),
+            49,
+            3,
+        ),
     ],
 )
-def test_every_connector_states_how_many_tokens_it_gives(connector: Connector, patches: int, tokens: int) -> None:
+def test_every_connector_states_how_many_tokens_it_gives(
+    connector: Connector, patches: int, tokens: int
+) -> None:
     assert connector.num_tokens(patches) == tokens
     assert connector(torch.randn(2, patches, 6)).shape == (2, tokens, 8)
 
@@ -63,14 +81,16 @@ def test_pixel_shuffle_joins_neighbours_in_the_stated_order() -> None:
             assert torch.equal(connector(patches)[0, 2 * row + column], expected)
 
 
-@pytest.mark.parametrize("patches", [50, 49])
-def test_pixel_shuffle_refuses_grids_it_cannot_cut(patches: int) -> None:
-    with pytest.raises(ValueError, match=f"gives {patches} patches"):
+@pytest.mark.parametrize(
+    ("patches", "said"), [(50, "50 tokens are no square grid"), (49, "gives 49 patches, 7 a side")]
+)
+def test_pixel_shuffle_refuses_grids_it_cannot_cut(patches: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         PixelShuffleConnector(vision_width=2, language_width=2, factor=2).num_tokens(patches)
 
 
 def test_learned_positions_refuse_another_grid() -> None:
-    with pytest.raises(ValueError, match="49 learned positions but the encoder gives 64"):
+    with pytest.raises(ValueError, match="49 learned positions but 64 tokens would need one"):
         MLPConnector(vision_width=2, language_width=2, num_positions=49).num_tokens(64)
 
 

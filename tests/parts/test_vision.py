@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel, MobileNetV2Config, MobileNetV2Model, ViTConfig, ViTModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    MobileNetV2Config,
+    MobileNetV2Model,
+    ViTConfig,
+    ViTModel,
+)
 
 from isthmus.core.sizes import Size
 from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.vision.fused import assert_same_output
-from isthmus.parts.vision.head import ImageHead
-from isthmus.parts.vision.pretrained import ConvolutionalEncoder, PretrainedSource, load_vision_encoder
+from isthmus.parts.vision.head import HeadDropout, ImageHead
+from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder
 from isthmus.parts.vision.vit import ViT
 
 MOBILENET = Path(os.environ.get("ISTHMUS_SHARED", "../shared")) / "models" / "mobilenet_v2"
@@ -39,7 +47,9 @@ def test_vit_gives_the_tokens_it_is_asked_for() -> None:
         other.load_state_dict(everything.state_dict())
         assert torch.equal(other(pixels), part)
         assert other.num_tokens(Size(32, 32)) == part.shape[1]
-    assert everything(torch.randn(1, 3, 16, 48)).shape == (1, 13, 16), "other sizes get interpolated positions"
+    assert everything(torch.randn(1, 3, 16, 48)).shape == (1, 13, 16), (
+        "other sizes get interpolated positions"
+    )
     with pytest.raises(ValueError, match="not 'pooled'"):
         ViT(image_size=32, patch=8, shape=shape, features="pooled")
 
@@ -85,7 +95,9 @@ def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
         load_vision_encoder(PretrainedSource(name=str(tmp_path / "nowhere")), "patches")
 
 
-@pytest.mark.skipif(not MOBILENET.is_dir(), reason=f"the trained MobileNetV2 is not in {MOBILENET} (set ISTHMUS_SHARED)")
+@pytest.mark.skipif(
+    not MOBILENET.is_dir(), reason=f"the trained MobileNetV2 is not in {MOBILENET} (set ISTHMUS_SHARED)"
+)
 def test_the_trained_mobilenet_stays_itself_when_made_fast() -> None:
     encoder = load_vision_encoder(PretrainedSource(name=str(MOBILENET)), "patches")
     assert isinstance(encoder, ConvolutionalEncoder)
@@ -103,4 +115,22 @@ def test_image_heads_pool_all_positions() -> None:
         head = ImageHead(vision_width=8, embed_dim=4, pooling=pooling, num_heads=2)
         assert head(patches).shape == (2, 4)
     mean = ImageHead(vision_width=8, embed_dim=4, pooling="mean")
-    assert torch.allclose(mean(patches), mean.projection(mean.norm(patches).mean(dim=1)))
+    assert torch.allclose(mean(patches), mean.projection(mean.norm(patches).mean(dim=1)), atol=1e-6)
+    channel = ImageHead(vision_width=8, embed_dim=4, norm="channel").train()
+    flat = patches.reshape(18, 8)
+    expected = (patches - flat.mean(0)) / (flat.var(0, unbiased=False) + 1e-5).sqrt()
+    assert torch.allclose(channel(patches), channel.projection(expected.mean(dim=1)), atol=1e-5)
+
+
+def test_an_image_head_drops_only_in_training() -> None:
+    torch.manual_seed(0)
+    patches = torch.randn(64, 9, 8)
+    head = ImageHead(
+        vision_width=8,
+        embed_dim=4,
+        pooling="mean_attention",
+        dropout=HeadDropout(channels=0.3, patches=0.3, output=0.1),
+    )
+    assert not torch.equal(head(patches), head(patches))
+    head.eval()
+    assert torch.equal(head(patches), head(patches))

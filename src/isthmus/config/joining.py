@@ -21,6 +21,8 @@ class MlpConnector(Settings):
     """Linear layers, with a GELU between each two."""
     hidden: Count | None = None
     """Entries between the layers; null: the language model's width."""
+    pool: Count | None = None
+    """Average a square grid of patches to this many tokens a side first; null: keep every patch."""
     norm: bool = False
     """Whether a layer norm stands in front; convolutional features need one."""
     positions: bool = False
@@ -95,5 +97,11 @@ class ImageHead(Settings):
     """The mean, the first token, a learned query (Zhai et al., 2022, section 3.1), or mean and query side by side."""
     heads: Count = 8
     """Heads of the learned query."""
+    norm: Literal["token", "channel"] = "token"
+    """A layer norm on each token, or zero mean and unit spread of each channel over the pictures."""
+    channel_dropout: Fraction = 0.0
+    """Share of feature channels dropped in training."""
+    patch_dropout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    """Average share of positions not looked at in training; each picture loses between none and twice that."""
     dropout: Fraction = 0.0
-    """Share of the pooled entries dropped in training."""
+    """Share of the vector's entries dropped in training."""

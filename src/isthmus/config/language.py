@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Names, Positive, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, Names, Settings, refuse
 
 
 class TrainedTokenizer(Settings):
@@ -26,7 +26,7 @@ class Lora(Settings):
 
     rank: Count = 16
     """Rank of each update."""
-    alpha: Positive = 32.0
+    alpha: Count = 32
     """The update is scaled by alpha / rank."""
     dropout: Fraction = 0.0
     """Share of the update's inputs that is dropped in training."""
@@ -112,6 +112,8 @@ class TransformerText(Settings):
     """Which vector stands for the text: the end token's, the mean over tokens, or the first token's."""
     dropout: Fraction = 0.0
     """Share of activations dropped in training."""
+    rarity: bool = False
+    """Whether words start with weights that grow as they get rarer, and these weights are learned (for pool: mean)."""
     word_dropout: Fraction = 0.0
     """Share of tokens hidden in training, never all of a text."""
 

@@ -68,10 +68,14 @@ class TrainStage(Settings):
     """The parts that learn; all others are frozen."""
     objective: Annotated[dict[ObjectiveName, Positive], Field(min_length=1)]
     """Objectives and their weights."""
+    label_smoothing: Fraction = 0.0
+    """Share of each target that is spread evenly over all choices."""
     data: str
     """The source it learns from."""
     rows: Rows
     """How its samples are read."""
+    captions: Literal["one", "all"] = "one"
+    """Whether an epoch has one caption of each sample, another one each epoch, or every caption."""
     epochs: Count | None = None
     """Passes over the data; either this or `steps`."""
     steps: Count | None = None

@@ -23,9 +23,13 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError(f"device '{name}' is asked for, but this machine has no CUDA device; use --device cpu")
+        raise MachineError(
+            f"device '{name}' is asked for, but this machine has no CUDA device; use --device cpu"
+        )
     if name.startswith("mps") and not torch.backends.mps.is_available():
-        raise MachineError(f"device '{name}' is asked for, but this machine has no MPS device; use --device cpu")
+        raise MachineError(
+            f"device '{name}' is asked for, but this machine has no MPS device; use --device cpu"
+        )
     try:
         return torch.device(name)
     except RuntimeError as error:

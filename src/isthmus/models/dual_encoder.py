@@ -41,7 +41,9 @@ class Scale(nn.Module):
 class DualEncoder(Model):
     """Pictures and texts become unit vectors; similarity is their product."""
 
-    def __init__(self, *, vision: VisionEncoder, image_head: ImageHead, text: TextEncoder, scale_init: float = 1 / 0.07) -> None:
+    def __init__(
+        self, *, vision: VisionEncoder, image_head: ImageHead, text: TextEncoder, scale_init: float = 1 / 0.07
+    ) -> None:
         """Join the two encoders.
 
         Args:

@@ -17,7 +17,9 @@ def patch_tokens(vision: VisionEncoder, batch: Batch) -> Float[Tensor, "image pa
     learns = any(parameter.requires_grad for parameter in vision.parameters())
     if batch.features is not None:
         if learns and vision.training:
-            raise ValueError("the batch holds stored features, but the vision encoder learns; encode live instead")
+            raise ValueError(
+                "the batch holds stored features, but the vision encoder learns; encode live instead"
+            )
         return batch.features
     if batch.pixels is None:
         return None

@@ -52,7 +52,11 @@ class VisionLanguageModel(Model):
 
     def parts(self) -> dict[str, nn.Module]:
         """`vision`, `connector`, `language`, and `lora` where there is one."""
-        named: dict[str, nn.Module] = {"vision": self.vision, "connector": self.connector, "language": self.language}
+        named: dict[str, nn.Module] = {
+            "vision": self.vision,
+            "connector": self.connector,
+            "language": self.language,
+        }
         return named | {"lora": self._lora[0]} if self._lora else named
 
     def visual_tokens(self, batch: Batch) -> Float[Tensor, "visual_token dim"] | None:
@@ -78,8 +82,14 @@ class VisionLanguageModel(Model):
         places = batch.token_ids == self.placeholder_id
         text = self.language.embed(known_ids(batch.token_ids, places))
         visual = self.visual_tokens(batch)
-        return text if visual is None and not places.any() else splice(
-            text=text, places=places, visual=text.new_zeros(0, text.shape[2]) if visual is None else visual
+        return (
+            text
+            if visual is None and not places.any()
+            else splice(
+                text=text,
+                places=places,
+                visual=text.new_zeros(0, text.shape[2]) if visual is None else visual,
+            )
         )
 
     def encode(self, batch: Batch) -> Encoded:

@@ -20,7 +20,9 @@ class SelfAttention(nn.Module):
         """
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width")
+            raise ValueError(
+                f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width"
+            )
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width)
@@ -34,7 +36,10 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch token dim"]:
         """Mix the tokens; positions where `mask` is False are not attended to."""
         query, key, value = rearrange(
-            self.qkv(tokens), "batch token (three head dim) -> three batch head token dim", three=3, head=self.num_heads
+            self.qkv(tokens),
+            "batch token (three head dim) -> three batch head token dim",
+            three=3,
+            head=self.num_heads,
         )
         mixed = functional.scaled_dot_product_attention(
             query,
@@ -78,7 +83,9 @@ class CrossAttention(nn.Module):
         mask: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch query dim"]:
         """Let each query read the context; context positions where `mask` is False are not seen."""
-        query = rearrange(self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads)
+        query = rearrange(
+            self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
+        )
         key, value = rearrange(
             self.key_value(context),
             "batch token (two head dim) -> two batch head token dim",

@@ -29,7 +29,9 @@ class PatchEmbedding(nn.Module):
         self.patch = patch
         self.projection = nn.Conv2d(channels, width, kernel_size=patch, stride=patch, bias=bias)
 
-    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image patch dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
         """Embed every patch."""
         patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch)
         return rearrange(self.projection(pixels), "image dim row column -> image (row column) dim")

@@ -22,5 +22,7 @@ class GridPositions(nn.Module):
         if grid == self.grid:
             return self.table
         table = rearrange(self.table, "(row column) dim -> 1 dim row column", row=self.grid.height)
-        resized = functional.interpolate(table, size=tuple(grid), mode="bicubic", antialias=True, align_corners=False)
+        resized = functional.interpolate(
+            table, size=tuple(grid), mode="bicubic", antialias=True, align_corners=False
+        )
         return rearrange(resized, "1 dim row column -> (row column) dim")

@@ -24,7 +24,9 @@ class Representations:
 def similarities(representations: Representations) -> Float[Tensor, "image text"]:
     """Cosine similarity of each pair: the largest over an image's views (Li et al., 2023, section 3.2)."""
     products = einsum(
-        representations.image_views, representations.text_vectors, "image view dim, text dim -> image text view"
+        representations.image_views,
+        representations.text_vectors,
+        "image view dim, text dim -> image text view",
     )
     return reduce(products, "image text view -> image text", "max")
 
@@ -56,7 +58,9 @@ class Contrastive:
         """
         num_rows = representations.text_vectors.shape[0]
         if num_rows < 2:
-            raise ValueError("a contrastive batch has 1 row; at least 2 are needed, else the loss is zero for any model")
+            raise ValueError(
+                "a contrastive batch has 1 row; at least 2 are needed, else the loss is zero for any model"
+            )
         logits = similarities(representations) * self.model.logit_scale()
         right = torch.arange(num_rows, device=logits.device)
         to_text = functional.cross_entropy(logits, right, label_smoothing=self.label_smoothing)
@@ -66,4 +70,6 @@ class Contrastive:
     def __call__(self, encoded: Encoded, batch: Batch, progress: Progress) -> dict[str, Term]:
         """One term, `contrastive`."""
         del progress
-        return {"contrastive": Term(sum=self.loss(self.representations(encoded)) * len(batch), count=len(batch))}
+        return {
+            "contrastive": Term(sum=self.loss(self.representations(encoded)) * len(batch), count=len(batch))
+        }

@@ -16,7 +16,9 @@ class ResamplerLayer(nn.Module):
         super().__init__()
         self.norm_patches = nn.LayerNorm(width)
         self.norm_latents = nn.LayerNorm(width)
-        self.attention = CrossAttention(width=width, context_width=width, num_heads=num_heads, head_width=head_width)
+        self.attention = CrossAttention(
+            width=width, context_width=width, num_heads=num_heads, head_width=head_width
+        )
         self.ffn = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, ffn_multiple * width, bias=False),
@@ -52,11 +54,15 @@ class PerceiverResampler(Connector):
         super().__init__()
         self.latents = nn.Parameter(torch.randn(num_latents, vision_width) * vision_width**-0.5)
         self.layers = nn.ModuleList(
-            ResamplerLayer(width=vision_width, num_heads=num_heads, head_width=head_width, ffn_multiple=ffn_multiple)
+            ResamplerLayer(
+                width=vision_width, num_heads=num_heads, head_width=head_width, ffn_multiple=ffn_multiple
+            )
             for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(vision_width)
-        self.map = nn.Identity() if vision_width == language_width else nn.Linear(vision_width, language_width)
+        self.map = (
+            nn.Identity() if vision_width == language_width else nn.Linear(vision_width, language_width)
+        )
 
     def num_tokens(self, num_patches: int) -> int:
         """The number of latents, whatever the number of patches."""

@@ -1,11 +1,10 @@
 """Two-dimensional pixel shuffle: neighbouring patches become one longer token (nanoVLM's order of channels)."""
 
-import math
-
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from isthmus.nn.pooling import square_side
 from isthmus.parts.connectors.connector import Connector
 
 
@@ -26,11 +25,11 @@ class PixelShuffleConnector(Connector):
         Raises:
             ValueError: The patches are no square grid, or `factor` does not divide its side.
         """
-        side = math.isqrt(num_patches)
-        if side * side != num_patches or side % self.factor:
+        side = square_side(num_patches)
+        if side % self.factor:
             raise ValueError(
-                f"pixel shuffle by {self.factor} needs a square grid whose side {self.factor} divides, "
-                f"but the encoder gives {num_patches} patches; choose another factor or features: patches without CLS"
+                f"pixel shuffle by {self.factor} needs a grid whose side {self.factor} divides, "
+                f"but the encoder gives {num_patches} patches, {side} a side; choose another factor"
             )
         return (side // self.factor) ** 2
 
@@ -42,6 +41,6 @@ class PixelShuffleConnector(Connector):
             "image (row r column c) dim -> image (row column) (r c dim)",
             r=self.factor,
             c=self.factor,
-            row=math.isqrt(patches.shape[1]) // self.factor,
+            row=square_side(patches.shape[1]) // self.factor,
         )
         return self.map(joined)

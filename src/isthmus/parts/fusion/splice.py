@@ -31,6 +31,8 @@ def splice(
     return text.masked_scatter(rearrange(places, "row token -> row token 1"), visual.to(text.dtype))
 
 
-def known_ids(token_ids: Int[Tensor, "row token"], places: Bool[Tensor, "row token"]) -> Int[Tensor, "row token"]:
+def known_ids(
+    token_ids: Int[Tensor, "row token"], places: Bool[Tensor, "row token"]
+) -> Int[Tensor, "row token"]:
     """The ids with placeholders replaced by 0, so that a virtual placeholder never reaches the embedding table."""
     return token_ids.masked_fill(places, 0)

@@ -4,12 +4,11 @@ import inspect
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from isthmus.parts.vision.pretrained import PretrainedSource
+from isthmus.parts.checkpoints import PretrainedSource, load_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +112,10 @@ def build_llama(shape: LlamaShape) -> PreTrainedModel:
 
 
 def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
-    """A causal language model from a folder or hub name, fp32, safetensors only, never code from a checkpoint.
+    """A causal language model with its output head.
 
     Raises:
         OSError: The folder or name is not there.
+        ValueError: The checkpoint lacks weights.
     """
-    options = {"revision": source.revision, "local_files_only": source.local_only}
-    if source.random:
-        config = AutoConfig.from_pretrained(source.name, **options)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return AutoModelForCausalLM.from_pretrained(source.name, dtype=torch.float32, use_safetensors=True, **options)
+    return load_network(AutoModelForCausalLM, source)

@@ -20,7 +20,7 @@ class LoraSettings:
     """
 
     rank: int
-    alpha: float
+    alpha: int
     targets: tuple[str, ...]
     dropout: float = 0.0
 
@@ -41,10 +41,14 @@ def add_lora(network: PreTrainedModel, settings: LoraSettings) -> LoraUpdate:
     Raises:
         ValueError: A target matches no linear layer.
     """
-    linear = {name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    linear = {
+        name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, nn.Linear)
+    }
     missing = sorted(set(settings.targets) - linear)
     if missing:
-        raise ValueError(f"LoRA targets {', '.join(missing)} match no linear layer; this model has {', '.join(sorted(linear))}")
+        raise ValueError(
+            f"LoRA targets {', '.join(missing)} match no linear layer; this model has {', '.join(sorted(linear))}"
+        )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

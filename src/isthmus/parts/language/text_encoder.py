@@ -29,6 +29,7 @@ class TextEncoder(nn.Module):
         embed_dim: int,
         pool: Pool = "end",
         word_dropout: float = 0.0,
+        rarity: bool = False,
     ) -> None:
         """Build the encoder.
 
@@ -39,19 +40,24 @@ class TextEncoder(nn.Module):
             embed_dim: Size of the vector.
             pool: How tokens become one vector.
             word_dropout: Fraction of tokens (never all of them) hidden in training.
+            rarity: For `mean`: weigh tokens by learned numbers that start at log(1 + id). Ids of a trained word tokenizer are
+                ordered by frequency, so by Zipf's law that is the inverse document frequency up to a constant.
         """
         super().__init__()
         self.context = context
         self.pool: Pool = pool
         self.word_dropout = word_dropout
         self.embedding = nn.Embedding(vocabulary, shape.width)
-        self.positions = nn.Parameter(torch.empty(context, shape.width))
+        self.positions = nn.Parameter(torch.empty(context, shape.width)) if shape.num_layers else None
+        start = torch.log1p(torch.arange(vocabulary, dtype=torch.float32))
+        self.rarity = nn.Parameter(start / start.mean()) if rarity else None
         self.dropout = nn.Dropout(shape.dropout)
         self.transformer = Transformer(shape)
         self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
         self.projection = nn.Linear(shape.width, embed_dim, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.positions, std=0.01)
+        if self.positions is not None:
+            nn.init.normal_(self.positions, std=0.01)
 
     def forward(
         self, token_ids: Int[Tensor, "text token"], mask: Bool[Tensor, "text token"]
@@ -61,9 +67,14 @@ class TextEncoder(nn.Module):
             kept = torch.rand_like(mask, dtype=torch.float32) >= self.word_dropout
             kept[:, 0] = True
             mask = mask & kept
-        tokens = self.dropout(self.embedding(token_ids) + self.positions[: token_ids.shape[1]])
-        tokens = self.norm(self.transformer(tokens, mask, causal=self.pool == "end"))
-        return self.projection(self._pooled(tokens, mask))
+        tokens = self.embedding(token_ids)
+        if self.positions is not None:  # a bag of words has no order
+            tokens = tokens + self.positions[: token_ids.shape[1]]
+        if self.rarity is not None:
+            tokens = tokens * rearrange(self.rarity[token_ids], "text token -> text token 1")
+        tokens = self.dropout(tokens)
+        tokens = self.transformer(tokens, mask, causal=self.pool == "end")
+        return self.projection(self.norm(self._pooled(tokens, mask)))
 
     def _pooled(
         self, tokens: Float[Tensor, "text token dim"], mask: Bool[Tensor, "text token"]

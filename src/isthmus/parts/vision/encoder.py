@@ -28,5 +28,7 @@ class VisionEncoder(nn.Module, ABC):
         """How many tokens a picture of this size gives."""
 
     @abstractmethod
-    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image patch dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
         """Encode pictures that the image processor prepared."""

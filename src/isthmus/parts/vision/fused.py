@@ -1,5 +1,7 @@
 """Making a frozen convolutional encoder fast without changing what it computes."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -21,7 +23,7 @@ def fuse_batch_norms(network: nn.Module) -> int:
     num_fused = 0
     for module in list(network.modules()):
         names = list(module._modules)
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in pairwise(names):
             convolution, norm = module._modules[first], module._modules[second]
             if (
                 isinstance(convolution, nn.Conv2d)

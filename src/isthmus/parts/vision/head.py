@@ -1,22 +1,33 @@
 """From an encoder's patches to one vector in the space shared with texts."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import reduce
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from isthmus.nn.pooling import AttentionPool
+from isthmus.nn.pooling import AttentionPool, masked_mean
 
 Pooling = Literal["mean", "first", "attention", "mean_attention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadDropout:
+    """What is dropped in training: fractions of feature channels (the same at every position), of patches, of the output."""
+
+    channels: float = 0.0
+    patches: float = 0.0
+    output: float = 0.0
 
 
 class ImageHead(nn.Module):
     """Norm, pooling over all positions, projection.
 
-    `mean_attention` joins the plain mean, which keeps what the encoder was trained to say, with an attention pool that
-    learns where to look.
+    `mean_attention` joins the plain mean, which keeps what the encoder was trained to say, with learned queries that choose
+    where to look. A `token` norm is a layer norm; a `channel` norm brings every channel to zero mean and unit spread over
+    the pictures (batch norm without weights), which a convolutional encoder's sparse, unequal channels want.
     """
 
     def __init__(
@@ -26,24 +37,54 @@ class ImageHead(nn.Module):
         embed_dim: int,
         pooling: Pooling = "mean",
         num_heads: int = 8,
-        dropout: float = 0.0,
+        norm: Literal["token", "channel"] = "token",
+        dropout: HeadDropout | None = None,
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(vision_width)
+        self.norm_kind = norm
+        self.norm = (
+            nn.LayerNorm(vision_width) if norm == "token" else nn.BatchNorm1d(vision_width, affine=False)
+        )
         self.pooling: Pooling = pooling
-        self.attention = AttentionPool(width=vision_width, num_heads=num_heads) if "attention" in pooling else None
-        self.dropout = nn.Dropout(dropout)
-        joined = vision_width * (2 if pooling == "mean_attention" else 1)
-        self.projection = nn.Linear(joined, embed_dim, bias=False)
+        self.attention = (
+            AttentionPool(width=vision_width, num_heads=num_heads) if "attention" in pooling else None
+        )
+        self.rates = dropout or HeadDropout()
+        self.drop_output = nn.Dropout(self.rates.output)
+        num_vectors = (0 if pooling == "attention" else 1) + (num_heads if self.attention is not None else 0)
+        self.projection = nn.Linear(num_vectors * vision_width, embed_dim, bias=False)
 
     def forward(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image vector"]:
         """One vector a picture, not yet of unit length."""
-        tokens = self.norm(patches)
+        tokens = self._normalised(patches)
+        mask = self._kept(tokens)
         pooled: list[Tensor] = []
-        if self.pooling in ("mean", "mean_attention"):
-            pooled.append(reduce(tokens, "image patch dim -> image dim", "mean"))
         if self.pooling == "first":
-            pooled.append(tokens[:, 0])
+            pooled.append(tokens[:, :1])
+        if self.pooling in ("mean", "mean_attention"):
+            pooled.append(rearrange(masked_mean(tokens, mask), "image dim -> image 1 dim"))
         if self.attention is not None:
-            pooled.append(self.attention(tokens))
-        return self.projection(self.dropout(torch.cat(pooled, dim=-1)))
+            pooled.append(self.attention(tokens, mask))
+        joined = torch.cat(pooled, dim=1)
+        if self.training and self.rates.channels > 0:
+            kept = (
+                torch.rand(joined.shape[0], 1, joined.shape[2], device=joined.device) >= self.rates.channels
+            )
+            joined = joined * kept / (1 - self.rates.channels)
+        vector = self.projection(rearrange(joined, "image part dim -> image (part dim)"))
+        return self.drop_output(vector)
+
+    def _normalised(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image patch dim"]:
+        if self.norm_kind == "token":
+            return self.norm(patches)
+        flat = self.norm(rearrange(patches, "image patch dim -> (image patch) dim"))
+        return rearrange(flat, "(image patch) dim -> image patch dim", image=patches.shape[0])
+
+    def _kept(self, tokens: Float[Tensor, "image patch dim"]) -> Bool[Tensor, "image patch"]:
+        """Which patches are looked at; each picture loses its own share of them, on average `patches`, and keeps one."""
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        if self.training and self.rates.patches > 0:
+            share = 2 * self.rates.patches * torch.rand(tokens.shape[0], 1, device=tokens.device)
+            mask = torch.rand(tokens.shape[:2], device=tokens.device) >= share
+            mask[:, 0] |= ~mask.any(dim=1)
+        return mask

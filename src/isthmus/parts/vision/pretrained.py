@@ -1,34 +1,15 @@
 """Vision encoders from Hugging Face folders or the hub: convolutional grids and vision transformers."""
 
-from dataclasses import dataclass
-from typing import Literal, cast
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel
 
 from isthmus.core.sizes import Size
+from isthmus.parts.checkpoints import PretrainedSource, load_network
 from isthmus.parts.vision.encoder import Features, VisionEncoder
 from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainedSource:
-    """Where weights come from.
-
-    Attributes:
-        name: A folder, or a name on the hub.
-        revision: The commit on the hub; required there, so that a name always means the same weights.
-        random: Build the architecture with random weights (for tests and tables).
-        local_only: Never ask the network.
-    """
-
-    name: str
-    revision: str | None = None
-    random: bool = False
-    local_only: bool = True
 
 
 class ConvolutionalEncoder(VisionEncoder):
@@ -53,7 +34,9 @@ class ConvolutionalEncoder(VisionEncoder):
         """One token a grid position."""
         return -(-size.height // self.stride) * -(-size.width // self.stride)
 
-    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image patch dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
         """All grid positions, row by row, not only the pooled vector."""
         grid = self.network(pixels.contiguous(memory_format=torch.channels_last)).last_hidden_state
         return rearrange(grid, "image dim row column -> image (row column) dim")
@@ -76,7 +59,9 @@ class ConvolutionalEncoder(VisionEncoder):
 class TransformerEncoder(VisionEncoder):
     """A Hugging Face vision transformer's last hidden states."""
 
-    def __init__(self, *, network: nn.Module, image_size: Size, patch: int, num_prefix: int, features: Features) -> None:
+    def __init__(
+        self, *, network: nn.Module, image_size: Size, patch: int, num_prefix: int, features: Features
+    ) -> None:
         """Wrap a network with `last_hidden_state` of shape (image, token, dim).
 
         Args:
@@ -94,14 +79,18 @@ class TransformerEncoder(VisionEncoder):
         self.num_prefix = num_prefix
         self.features: Features = features
         if features == "cls" and num_prefix == 0:
-            raise ValueError("features 'cls' is asked for, but this encoder has no CLS token; use patches or pooled")
+            raise ValueError(
+                "features 'cls' is asked for, but this encoder has no CLS token; use patches or pooled"
+            )
 
     def num_tokens(self, size: Size) -> int:
         """Patches, plus the prefix where it is kept; 1 for a single vector."""
         num_patches = (size.height // self.patch) * (size.width // self.patch)
         return {"patches": num_patches, "all": num_patches + self.num_prefix}.get(self.features, 1)
 
-    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image patch dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
         """The chosen tokens of the last layer."""
         output = self.network(pixels)
         match self.features:
@@ -118,21 +107,6 @@ class TransformerEncoder(VisionEncoder):
 _PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "vit": 1, "dinov2": 1, "beit": 1}
 
 
-def load_network(source: PretrainedSource, kind: Literal["vision"] = "vision") -> PreTrainedModel:
-    """The network of a folder or hub name, in eval mode and fp32; safetensors only, never code from a checkpoint.
-
-    Raises:
-        OSError: The folder or name is not there (the caller turns this into a sentence).
-    """
-    options = {"revision": source.revision, "local_files_only": source.local_only}
-    config = AutoConfig.from_pretrained(source.name, **options)
-    if source.random:
-        network = AutoModel.from_config(config, dtype=torch.float32)
-    else:
-        network = AutoModel.from_pretrained(source.name, dtype=torch.float32, use_safetensors=True, **options)
-    return cast(PreTrainedModel, network).eval()
-
-
 def load_vision_encoder(source: PretrainedSource, features: Features) -> VisionEncoder:
     """A pretrained encoder by what its configuration says it is.
 
@@ -140,9 +114,9 @@ def load_vision_encoder(source: PretrainedSource, features: Features) -> VisionE
         ValueError: The architecture is not known here, or it cannot give these features.
         OSError: The folder or name is not there.
     """
-    network = load_network(source)
+    network = load_network(AutoModel, source)
     config = network.config
-    vision = getattr(network, "vision_model", network) if config.model_type in ("clip", "siglip") else network
+    vision = network.get_submodule("vision_model") if config.model_type in ("clip", "siglip") else network
     if config.model_type == "mobilenet_v2":
         if features != "patches":
             raise ValueError(f"a convolutional encoder gives patches (its grid positions), not '{features}'")

@@ -15,7 +15,9 @@ from isthmus.parts.vision.encoder import Features, VisionEncoder
 class ViT(VisionEncoder):
     """Tokens of a small or large vision transformer; other picture sizes get interpolated positions."""
 
-    def __init__(self, *, image_size: int, patch: int, shape: TransformerShape, features: Features = "patches") -> None:
+    def __init__(
+        self, *, image_size: int, patch: int, shape: TransformerShape, features: Features = "patches"
+    ) -> None:
         """Build the encoder.
 
         Args:
@@ -44,7 +46,9 @@ class ViT(VisionEncoder):
         num_patches = patch_grid(size, self.patch_embedding.patch).area
         return {"patches": num_patches, "all": num_patches + 1}.get(self.features, 1)
 
-    def forward(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image patch dim"]:
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
         """Encode pictures whose sides the patch divides."""
         grid = patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
         patches = self.patch_embedding(pixels) + self.positions(grid)

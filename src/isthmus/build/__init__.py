@@ -1,0 +1,1 @@
+"""From a checked recipe to objects: the only code below `run` that knows both sides."""

@@ -1,0 +1,76 @@
+"""A model from a recipe: one match over model kinds."""
+
+from typing import Literal, assert_never
+
+import torch
+
+from isthmus.build.joining import build_connector, build_image_head
+from isthmus.build.language import build_language, build_text_encoder
+from isthmus.build.vision import Origin, build_vision
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.core.randomness import seed_of
+from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
+from isthmus.models.language_model import LanguageModelOnly
+from isthmus.models.model import Model as BuiltModel
+from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+
+
+def build_model(
+    config: Model,
+    *,
+    weights: Literal["random", "pretrained"] = "pretrained",
+    device: str = "cpu",
+    seed: int = 0,
+    vocabulary: int | None = None,
+    frozen: frozenset[str] = frozenset(),
+    network_allowed: bool = False,
+) -> BuiltModel:
+    """Build a model as its recipe says.
+
+    Args:
+        config: The `model` block of a recipe.
+        weights: `pretrained` reads the named checkpoints; `random` builds the same architecture without them.
+        device: Where parameters live; `meta` counts without memory (then weights must be random).
+        seed: Drives the initial values of what is not pretrained.
+        vocabulary: Number of ids of a trained tokenizer; None takes the recipe's number.
+        frozen: Parts that no stage trains; they may be rewritten for speed.
+        network_allowed: Hub names may be fetched.
+
+    Raises:
+        RecipeError: Parts do not exist or do not fit each other.
+        CheckpointError: Weights do not fit.
+        MachineError: A checkpoint is not on this machine and the network is not allowed.
+    """
+    origin = Origin(random=weights == "random", network_allowed=network_allowed)
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed_of(seed, "weights"))
+        model = _assemble(config, origin, vocabulary=vocabulary, frozen=frozen)
+    return model.eval()
+
+
+def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: frozenset[str]) -> BuiltModel:
+    match config:
+        case VisionLanguageModel():
+            vision = build_vision(config.vision, origin, frozen="vision" in frozen)
+            language = build_language(config.language, origin, fusion=config.fusion, vocabulary=vocabulary)
+            connector = build_connector(config.connector, vision=vision, language_width=language.model.width)
+            return VisionLanguageModelModule(
+                vision=vision,
+                connector=connector,
+                language=language.model,
+                placeholder_id=language.placeholder_id,
+                lora=language.lora,
+            )
+        case DualEncoder():
+            vision = build_vision(config.vision, origin, frozen="vision" in frozen)
+            return DualEncoderModel(
+                vision=vision,
+                image_head=build_image_head(config.image_head, vision=vision, embed_dim=config.embed_dim),
+                text=build_text_encoder(config.text, embed_dim=config.embed_dim, vocabulary=vocabulary),
+                scale_init=config.scale_init,
+            )
+        case LanguageModel():
+            language = build_language(config.language, origin, fusion=None, vocabulary=vocabulary)
+            return LanguageModelOnly(language=language.model, lora=language.lora)
+        case _:
+            assert_never(config)

@@ -1,0 +1,67 @@
+"""The processor of a model: what turns samples into its rows."""
+
+from typing import assert_never
+
+from isthmus.build.text import build_caption_encoder, build_codec
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.core.errors import RecipeError
+from isthmus.core.protocols import StoredFeatures
+from isthmus.data.images import ImageProcessor
+from isthmus.data.processor import (
+    DualEncoderProcessor,
+    LanguageProcessor,
+    PictureReader,
+    Processor,
+    VisionLanguageProcessor,
+)
+from isthmus.data.vocabulary import Tokenizer
+from isthmus.models.model import Model as BuiltModel
+from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+
+
+def build_processor(
+    config: Model,
+    model: BuiltModel,
+    tokenizer: Tokenizer,
+    *,
+    images: ImageProcessor | None,
+    stored: StoredFeatures | None = None,
+    prompt: str | None = None,
+) -> Processor:
+    """What turns samples into rows of this model.
+
+    Args:
+        config: What the recipe says of the model.
+        model: The built model, which knows its visual tokens and its placeholder.
+        tokenizer: Its tokenizer.
+        images: Prepares pictures; None for a model that sees none.
+        stored: The feature store, where one is used.
+        prompt: What is asked beside the picture of caption rows.
+
+    Raises:
+        RecipeError: Pictures of the prepared size do not fit the connector.
+    """
+    match config:
+        case VisionLanguageModel():
+            assert isinstance(model, VisionLanguageModelModule)
+            assert images is not None
+            try:
+                tokens_per_image = model.connector.num_tokens(model.vision.num_tokens(images.size))
+            except ValueError as error:
+                raise RecipeError(f"model.connector: {error}") from error
+            return VisionLanguageProcessor(
+                pictures=PictureReader(images=images, stored=stored),
+                codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id),
+                tokens_per_image=tokens_per_image,
+                prompt=prompt,
+            )
+        case DualEncoder():
+            assert images is not None
+            return DualEncoderProcessor(
+                pictures=PictureReader(images=images, stored=stored),
+                captions=build_caption_encoder(config, tokenizer),
+            )
+        case LanguageModel():
+            return LanguageProcessor(codec=build_codec(config, tokenizer, placeholder_id=len(tokenizer)))
+        case _:
+            assert_never(config)

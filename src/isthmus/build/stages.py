@@ -1,0 +1,87 @@
+"""What a stage of a recipe means for the stream, the trainer and the losses."""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from isthmus.config.recipe import Recipe
+from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
+from isthmus.core.errors import RecipeError
+from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
+from isthmus.data.stream import StreamOptions
+from isthmus.models.model import Model
+from isthmus.objectives.contrastive import Contrastive
+from isthmus.objectives.next_token import NextToken
+from isthmus.training.optimizer import OptimizerSettings
+from isthmus.training.settings import StageSettings
+
+
+def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
+    """How a stage's data is cut into steps."""
+    return StreamOptions(
+        rows=stage.rows,
+        batch_size=stage.batch_size,
+        micro_batch_size=stage.micro_batch_size,
+        captions=stage.captions,
+        seed=recipe.seed,
+        stage=stage.name,
+    )
+
+
+def stage_settings(recipe: Recipe, stage: TrainStage, *, steps_per_epoch: int) -> StageSettings:
+    """How a stage trains; a stage given in epochs gets its number of steps here."""
+    num_steps = stage.steps if stage.steps is not None else (stage.epochs or 1) * steps_per_epoch
+    return StageSettings(
+        stage=stage.name,
+        seed=recipe.seed,
+        num_steps=num_steps,
+        optimizer=optimizer_settings(stage.optimizer),
+        validate_every=stage.validation.every if stage.validation is not None else None,
+        checkpoint_every=stage.checkpoint_every,
+        minutes=stage.minutes,
+    )
+
+
+def optimizer_settings(config: Optimizer) -> OptimizerSettings:
+    """How weights move."""
+    return OptimizerSettings(
+        lr=config.lr,
+        lr_by_part=dict(config.lr_by_part),
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+        eps=config.eps,
+        schedule=config.schedule,
+        warmup_fraction=config.warmup_fraction,
+        final_lr_fraction=config.final_lr_fraction,
+        clip=config.clip,
+        ema=config.ema,
+    )
+
+
+def build_objectives(stage: TrainStage, model: Model) -> Mapping[str, tuple[Objective, float]]:
+    """Each objective of a stage with its weight.
+
+    Raises:
+        RecipeError: The model cannot serve an objective.
+    """
+    return {name: (_objective(name, stage, model), weight) for name, weight in stage.objective.items()}
+
+
+def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objective:
+    candidate: object = model
+    match name:
+        case "next_token":
+            if not isinstance(candidate, PredictsTokens):
+                raise _unfit(name, stage, model)
+            return NextToken(candidate, label_smoothing=stage.label_smoothing)
+        case "contrastive":
+            if not isinstance(candidate, Contrasts):
+                raise _unfit(name, stage, model)
+            return Contrastive(candidate, label_smoothing=stage.label_smoothing)
+        case _:
+            assert_never(name)
+
+
+def _unfit(name: str, stage: TrainStage, model: Model) -> RecipeError:
+    return RecipeError(
+        f"stage {stage.name}: a {type(model).__name__} cannot serve the objective {name}; choose another"
+    )

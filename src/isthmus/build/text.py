@@ -1,0 +1,114 @@
+"""Tokenizers and text codecs from a recipe; a trained tokenizer is made once and kept with the run."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import assert_never
+
+from isthmus.build.names import locate
+from isthmus.build.sources import build_source
+from isthmus.config.data import SceneSource, Source
+from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.core.errors import MachineError, RecipeError
+from isthmus.data.scenes import words
+from isthmus.data.templates import ChatTemplate
+from isthmus.data.text import CaptionEncoder, TextCodec
+from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
+
+
+def build_tokenizer(
+    model: Model, data: Mapping[str, Source], *, kept: Path | None, network_allowed: bool = False
+) -> Tokenizer:
+    """The tokenizer of a model's text side.
+
+    Args:
+        model: What the recipe says.
+        data: The recipe's sources, for a tokenizer that is trained.
+        kept: Where a run keeps its tokenizer: read if there, else written. None trains anew.
+        network_allowed: Hub names may be fetched.
+
+    Raises:
+        MachineError: A named tokenizer is not on this machine.
+    """
+    if kept is not None and (kept / "tokenizer.json").is_file():
+        return load_tokenizer(str(kept))
+    match model:
+        case VisionLanguageModel() | LanguageModel():
+            tokenizer = _of_language(model.language, data, network_allowed)
+        case DualEncoder():
+            tokenizer = _trained(model.text.tokenizer, data)
+        case _:
+            assert_never(model)
+    if kept is not None:
+        tokenizer.save_pretrained(kept)
+    return tokenizer
+
+
+def _of_language(
+    language: LlamaLanguage | PretrainedLanguage, data: Mapping[str, Source], network_allowed: bool
+) -> Tokenizer:
+    match language:
+        case LlamaLanguage():
+            return _trained(language.tokenizer, data)
+        case PretrainedLanguage():
+            try:
+                return load_tokenizer(
+                    locate(language.name, path="model.language.name"),
+                    revision=language.revision,
+                    local_only=not network_allowed,
+                )
+            except OSError as error:
+                raise MachineError(
+                    f"model.language.name: the tokenizer of '{language.name}' is not on this machine and the network is not "
+                    "asked; pass --allow-network to fetch it, or give a folder"
+                ) from error
+        case _:
+            assert_never(language)
+
+
+def _trained(config: TrainedTokenizer, data: Mapping[str, Source]) -> Tokenizer:
+    return train_tokenizer(
+        _texts(data[config.data]),
+        algorithm=config.algorithm,
+        vocabulary=config.vocabulary,
+        lower=config.lower,
+    )
+
+
+def _texts(source: Source) -> Iterator[str]:
+    if isinstance(source, SceneSource):
+        # The built-in world states its complete word list; counting drawn captions would only approach it.
+        yield " ".join(words())
+        return
+    for sample in build_source(source):
+        yield from sample.captions or (turn.text for turn in sample.turns)
+
+
+def build_codec(
+    model: VisionLanguageModel | LanguageModel, tokenizer: Tokenizer, *, placeholder_id: int
+) -> TextCodec:
+    """How conversations become ids for this language model.
+
+    Raises:
+        RecipeError: There is no such template, or the tokenizer lacks its special tokens.
+    """
+    language = model.language
+    context = language.context
+    if context is None:
+        limit = tokenizer.model_max_length
+        if limit > 1_000_000:
+            raise RecipeError(
+                "model.language.context: the tokenizer does not say how many tokens its model takes; give the number"
+            )
+        context = int(limit)
+    return TextCodec(
+        tokenizer=tokenizer,
+        template=ChatTemplate.from_name(language.template),
+        placeholder_id=placeholder_id,
+        context=context,
+    )
+
+
+def build_caption_encoder(model: DualEncoder, tokenizer: Tokenizer) -> CaptionEncoder:
+    """How captions become ids for this text encoder."""
+    return CaptionEncoder(tokenizer=tokenizer, context=model.text.context)

@@ -1,0 +1,157 @@
+"""Vision encoders and image processors from a recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from safetensors.torch import load_file
+
+from isthmus.build.names import locate
+from isthmus.config.vision import PretrainedVision, Vision, VitVision
+from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.core.sizes import Size
+from isthmus.data.images import ImageProcessor
+from isthmus.data.preprocessor import processor_of_folder
+from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.checkpoints import PretrainedSource
+from isthmus.parts.vision.encoder import VisionEncoder
+from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder
+from isthmus.parts.vision.vit import ViT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where weights may come from.
+
+    Attributes:
+        random: Build with random weights; nothing is read.
+        network_allowed: Hub names may be fetched.
+    """
+
+    random: bool = False
+    network_allowed: bool = False
+
+
+def build_vision(config: Vision, origin: Origin, *, frozen: bool) -> VisionEncoder:
+    """The vision encoder; a frozen convolutional one is made fast.
+
+    Raises:
+        RecipeError: The name, or what is asked of the encoder, does not exist.
+        CheckpointError: The weights do not fit.
+    """
+    match config:
+        case VitVision():
+            return _vit(config, origin)
+        case PretrainedVision():
+            return _pretrained(config, origin, frozen=frozen)
+        case _:
+            assert_never(config)
+
+
+def _vit(config: VitVision, origin: Origin) -> ViT:
+    shape = TransformerShape(width=config.width, num_layers=config.layers, num_heads=config.heads)
+    try:
+        encoder = ViT(image_size=config.image_size, patch=config.patch, shape=shape, features=config.features)
+    except ValueError as error:
+        raise RecipeError(f"model.vision: {error}") from error
+    if config.weights is not None and not origin.random:
+        load_part(encoder, Path(locate(config.weights, path="model.vision.weights")), part="vision")
+    return encoder
+
+
+def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
+    """Fill a part from `folder/model.safetensors`, whose keys start with the part's name.
+
+    Raises:
+        CheckpointError: Keys or shapes differ; every difference is listed.
+    """
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder.name} has no model.safetensors; choose a folder that a run or a recipe wrote"
+        )
+    prefix = f"{part}."
+    found = {
+        name.removeprefix(prefix): weight
+        for name, weight in load_file(file).items()
+        if name.startswith(prefix)
+    }
+    expected = module.state_dict()
+    wrong = [f"missing {name}" for name in expected.keys() - found.keys()]
+    wrong += [f"unknown {name}" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if expected[name].shape != found[name].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"the weights in {folder.name} do not fit the part '{part}': {'; '.join(sorted(wrong))}"
+        )
+    module.load_state_dict({name: weight.float() for name, weight in found.items()})
+
+
+def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> VisionEncoder:
+    source = source_of(config.name, config.revision, origin, path="model.vision.name")
+    if config.layer is not None:
+        raise RecipeError(
+            "model.vision.layer: earlier layers of pretrained encoders cannot be built yet; use null"
+        )
+    try:
+        encoder = load_vision_encoder(source, config.features)
+    except OSError as error:
+        raise not_here(config.name, "model.vision.name") from error
+    except ValueError as error:
+        raise RecipeError(f"model.vision: {error}") from error
+    if frozen and isinstance(encoder, ConvolutionalEncoder) and not origin.random:
+        encoder.make_fast()
+    return encoder
+
+
+def source_of(name: str, revision: str | None, origin: Origin, *, path: str) -> PretrainedSource:
+    """A checkpoint's place, with the rule for the network."""
+    return PretrainedSource(
+        name=locate(name, path=path),
+        revision=revision,
+        random=origin.random,
+        local_only=not origin.network_allowed,
+    )
+
+
+def not_here(name: str, path: str) -> MachineError:
+    """What is said of a checkpoint that would have to be fetched."""
+    return MachineError(
+        f"{path}: '{name}' is not on this machine and the network is not asked; "
+        "pass --allow-network to fetch it, or give a folder"
+    )
+
+
+def build_image_processor(config: Vision, origin: Origin) -> ImageProcessor:
+    """How pictures become pixels for this encoder.
+
+    Raises:
+        MachineError: The encoder's preprocessor file is not on this machine.
+        RecipeError: The file cannot be used.
+    """
+    match config:
+        case VitVision():
+            return ImageProcessor(
+                size=Size(config.image_size, config.image_size),
+                resize=config.resize,
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+            )
+        case PretrainedVision():
+            try:
+                return processor_of_folder(
+                    locate(config.name, path="model.vision.name"),
+                    resize=config.resize,
+                    local_only=not origin.network_allowed,
+                )
+            except OSError as error:
+                raise not_here(config.name, "model.vision.name") from error
+            except ValueError as error:
+                raise RecipeError(f"model.vision.name: {error}") from error
+        case _:
+            assert_never(config)

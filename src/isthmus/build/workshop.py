@@ -1,0 +1,114 @@
+"""Everything one run works with, built once from its recipe."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.build.features import fill_store, open_store
+from isthmus.build.model import build_model
+from isthmus.build.processors import build_processor
+from isthmus.build.sources import build_source
+from isthmus.build.text import build_tokenizer
+from isthmus.build.vision import Origin, build_image_processor
+from isthmus.config.model import LanguageModel
+from isthmus.config.recipe import Recipe
+from isthmus.core.devices import choose_device
+from isthmus.core.options import RunOptions
+from isthmus.data.images import ImageProcessor
+from isthmus.data.processor import LanguageProcessor, Processor, VisionLanguageProcessor
+from isthmus.data.samples import Source
+from isthmus.data.templates import ChatTemplate
+from isthmus.data.vocabulary import Tokenizer
+from isthmus.models.model import Model
+from isthmus.parts.vision.encoder import VisionEncoder
+from isthmus.training.features import FeatureStore
+from isthmus.training.signals import StopSignals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """A recipe's objects.
+
+    Attributes:
+        recipe: What was asked for.
+        model: The model, on its device.
+        tokenizer: Its tokenizer.
+        images: Prepares pictures; None for a model that sees none.
+        store: The feature store, or None.
+        processor: Makes rows.
+    """
+
+    recipe: Recipe
+    model: Model
+    tokenizer: Tokenizer
+    images: ImageProcessor | None
+    store: FeatureStore | None
+    processor: Processor
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The chat template with this tokenizer's own tokens in it; None for a model that writes no text."""
+        if isinstance(self.processor, VisionLanguageProcessor | LanguageProcessor):
+            return self.processor.codec.template
+        return None
+
+    def source(self, name: str) -> Source:
+        """Open one of the recipe's sources."""
+        return build_source(self.recipe.data[name])
+
+    def store_features(self, names: Iterable[str], stop: StopSignals | None = None) -> float:
+        """Encode the pictures of some sources once; returns the seconds it took, 0 where nothing is stored."""
+        if self.store is None or self.images is None:
+            return 0.0
+        return fill_store(
+            self.store,
+            [self.source(name) for name in dict.fromkeys(names)],
+            vision=vision_of(self.model),
+            images=self.images,
+            check=stop.check if stop is not None else lambda: None,
+        )
+
+
+def vision_of(model: Model) -> VisionEncoder:
+    """The vision encoder of a model that has one."""
+    vision = model.get_submodule("vision")
+    assert isinstance(vision, VisionEncoder)
+    return vision
+
+
+def open_workshop(recipe: Recipe, options: RunOptions, *, tokenizer_folder: Path | None) -> Workshop:
+    """Build everything a run needs.
+
+    Args:
+        recipe: The checked recipe.
+        options: Device and network.
+        tokenizer_folder: Where the run keeps a tokenizer that was trained for it.
+
+    Raises:
+        RecipeError: Parts do not fit each other.
+        MachineError: Something named is not on this machine.
+    """
+    config = recipe.model
+    device = choose_device(options.device)
+    origin = Origin(network_allowed=options.allow_network)
+    tokenizer = build_tokenizer(
+        config, recipe.data, kept=tokenizer_folder, network_allowed=options.allow_network
+    )
+    frozen = frozenset(config.part_names) - {part for stage in recipe.stages for part in stage.train}
+    model = build_model(
+        config,
+        seed=recipe.seed,
+        vocabulary=len(tokenizer),
+        frozen=frozen,
+        network_allowed=options.allow_network,
+    ).to(device)
+    images, store = None, None
+    if not isinstance(config, LanguageModel):
+        images = build_image_processor(config.vision, origin)
+        if recipe.features is not None and recipe.features.store:
+            store = open_store(recipe.features, config=config.vision, vision=vision_of(model), images=images)
+    prompt = recipe.evaluation.prompt if recipe.evaluation is not None else None
+    processor = build_processor(config, model, tokenizer, images=images, stored=store, prompt=prompt)
+    return Workshop(
+        recipe=recipe, model=model, tokenizer=tokenizer, images=images, store=store, processor=processor
+    )

@@ -1,0 +1,83 @@
+"""Pretrained networks from Hugging Face folders or the hub: safetensors only, never code from a checkpoint."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSource:
+    """Where weights come from.
+
+    Attributes:
+        name: A folder, or a name on the hub.
+        revision: The commit on the hub, so that a name always means the same weights.
+        random: Build the architecture with random weights (for tests and tables).
+        local_only: Never ask the network.
+    """
+
+    name: str
+    revision: str | None = None
+    random: bool = False
+    local_only: bool = True
+
+
+def load_configuration(source: PretrainedSource) -> PretrainedConfig:
+    """The network's configuration.
+
+    Raises:
+        OSError: The folder or name is not there.
+    """
+    return AutoConfig.from_pretrained(
+        source.name, revision=source.revision, local_files_only=source.local_only
+    )
+
+
+def load_network(kind: type[AutoModel | AutoModelForCausalLM], source: PretrainedSource) -> PreTrainedModel:
+    """A network in fp32 and eval mode.
+
+    Weights that the network does not have (a classifier's head on an encoder) are left aside; weights that it needs and
+    the checkpoint lacks would stay random, so they are refused.
+
+    Raises:
+        OSError: The folder or name is not there, or holds no safetensors file.
+        ValueError: The checkpoint lacks weights.
+    """
+    if source.random:
+        return cast(PreTrainedModel, kind.from_config(load_configuration(source), dtype=torch.float32)).eval()
+    with _quiet():
+        network, found = kind.from_pretrained(
+            source.name,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            revision=source.revision,
+            local_files_only=source.local_only,
+        )
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"the checkpoint '{source.name}' lacks {len(missing)} weights that a {type(network).__name__} needs, first "
+            f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
+        )
+    return cast(PreTrainedModel, network).eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own loading bars and reports off the terminal; what matters in them is checked here."""
+    verbosity = logging.get_verbosity()
+    had_bar = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""The verbs: train, evaluate, ask, show, demo. Start reading at `train.py`."""

@@ -1,0 +1,132 @@
+"""A run is a directory: its recipe, its stages, and what they led to (design, section 7)."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml
+from isthmus.config.recipe import Recipe
+from isthmus.core.errors import CheckpointError
+from isthmus.training.durability import write_json
+
+_PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The places in a run's directory."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that was trained for this run."""
+        return self.path / "tokenizer"
+
+    @property
+    def final(self) -> Path:
+        """What the last stage left; `ask`, `evaluate` and `load` read it."""
+        return self.path / "final"
+
+    @property
+    def results(self) -> Path:
+        """Measured numbers."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    def stage(self, name: str) -> Path:
+        """A stage's folder."""
+        return self.path / name
+
+    def read_results(self) -> dict[str, Any]:
+        """What was measured so far."""
+        return json.loads(self.results.read_text(encoding="utf-8")) if self.results.is_file() else {}
+
+    def add_results(self, **measured: Any) -> None:
+        """Write more numbers beside those that are there."""
+        write_json(self.results, self.read_results() | measured)
+
+    def read_recipe(self) -> Recipe:
+        """The recipe this run was made with.
+
+        Raises:
+            CheckpointError: This is no run, or its recipe was changed by hand.
+        """
+        if not self.recipe_file.is_file():
+            raise CheckpointError(
+                f"{self.path} is no run directory (it has no recipe.yaml); give the folder that `isthmus train` wrote"
+            )
+        recipe = load_recipe(str(self.recipe_file))
+        kept = (self.path / "recipe.sha256").read_text(encoding="utf-8").strip()
+        if kept != recipe_hash(recipe):
+            raise CheckpointError(
+                f"{self.recipe_file} was changed after the run was made (its hash is {recipe_hash(recipe)[:12]}, expected "
+                f"{kept[:12]}); restore it, or train again in a new directory"
+            )
+        return recipe
+
+    def begin(self, recipe: Recipe, *, resume: bool) -> None:
+        """Write the recipe into a new run, or check that a run to resume has the same one.
+
+        Raises:
+            CheckpointError: There is a run already and `resume` is false, or it belongs to another recipe.
+        """
+        if self.recipe_file.is_file():
+            if not resume:
+                raise CheckpointError(
+                    f"{self.path} holds a run already; go on with --resume, or choose another directory with --out"
+                )
+            self._check_same(recipe)
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.recipe_file.write_text(resolved_yaml(recipe), encoding="utf-8")
+        (self.path / "recipe.sha256").write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
+        write_json(self.path / "environment.json", environment())
+
+    def _check_same(self, recipe: Recipe) -> None:
+        earlier = self.read_recipe()
+        if recipe_hash(earlier) == recipe_hash(recipe):
+            return
+        before, now = (_flat(one.model_dump(mode="json")) for one in (earlier, recipe))
+        changed = [key for key in before.keys() | now.keys() if before.get(key) != now.get(key)]
+        listed = "; ".join(
+            f"{key}: {before.get(key)} there, {now.get(key)} now" for key in sorted(changed)[:6]
+        )
+        raise CheckpointError(
+            f"{self.path} was made with another recipe ({listed}); resume with the same one, or choose another directory"
+        )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            k: v for name, item in value.items() for k, v in _flat(item, f"{path}.{name}".lstrip(".")).items()
+        }
+    if isinstance(value, list):
+        return {k: v for at, item in enumerate(value) for k, v in _flat(item, f"{path}.{at}").items()}
+    return {path: value}
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on besides the recipe."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }

@@ -1,0 +1,87 @@
+"""`isthmus evaluate`: what a run can do, with intervals, and whether it comes from the picture."""
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from isthmus.build.sources import build_source
+from isthmus.config.evaluation import Evaluation
+from isthmus.core.errors import UsageError
+from isthmus.core.options import RunOptions
+from isthmus.data.samples import Source
+from isthmus.data.sources.folder import Folder
+from isthmus.data.sources.llava import LlavaConversations
+from isthmus.data.sources.shards import Shards
+from isthmus.run.captioning import judge_captions
+from isthmus.run.load import LoadedRun, load
+from isthmus.run.questions import judge_answers
+from isthmus.run.report import write_run_report
+from isthmus.run.retrieval import judge_retrieval
+
+Split = Literal["val", "test"]
+
+
+def evaluate(
+    run: Path, *, data: str | None = None, split: str = "test", limit: int | None = None, options: RunOptions
+) -> dict[str, Any]:
+    """Judge a run and add the numbers to its results and report.
+
+    Args:
+        run: The run directory.
+        data: A source's name in the recipe, or a path to shards, a folder or a LLaVA JSON file; None takes the recipe's own.
+        split: Which of the recipe's two sources.
+        limit: Most samples.
+        options: Device, precision, seed.
+
+    Raises:
+        UsageError: The recipe says nothing about evaluation, or there is no such source.
+        CheckpointError: There is no finished run.
+    """
+    loaded = load(run, options)
+    settings = loaded.workshop.recipe.evaluation
+    if settings is None:
+        raise UsageError(
+            f"the recipe of {run} has no `evaluation` block, so there is nothing to measure; add one and train again"
+        )
+    name = data or (settings.val if split == "val" else settings.test)
+    judged = judge(loaded, _source(loaded, name), settings, limit=limit, options=options)
+    examples = judged.pop("examples")
+    measured = loaded.directory.read_results().get("evaluation", {})
+    loaded.directory.add_results(
+        evaluation=measured | {split if data is None else name: judged}, examples=examples
+    )
+    write_run_report(loaded.directory)
+    return judged
+
+
+def judge(
+    loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None, options: RunOptions
+) -> dict[str, Any]:
+    """Measure on a source: `metrics`, `controls`, `n`, and `examples` for the report."""
+    num_samples = len(source) if limit is None else min(limit, len(source))
+    rows = cast(Source, source[:num_samples])
+    seed = loaded.workshop.recipe.seed if options.seed is None else options.seed
+    match settings.task:
+        case "questions":
+            return judge_answers(loaded, rows, seed=seed)
+        case "captioning":
+            return judge_captions(loaded, rows, seed=seed)
+        case "retrieval":
+            return judge_retrieval(loaded, rows, seed=seed)
+
+
+def _source(loaded: LoadedRun, name: str) -> Source:
+    recipe = loaded.workshop.recipe
+    if name in recipe.data:
+        return build_source(recipe.data[name])
+    path = Path(name)
+    if path.is_dir():
+        tables = sorted(entry for entry in path.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl"))
+        return Folder(path, table=tables[0] if tables else None)
+    if path.suffix == ".json":
+        return LlavaConversations(path, path.parent)
+    if path.suffix == ".tar" or "*" in name or "{" in name:
+        return Shards(name)
+    raise UsageError(
+        f"--data '{name}' is neither a source of the recipe ({', '.join(recipe.data)}) nor a path to shards, a folder or a "
+        "LLaVA JSON file"
+    )

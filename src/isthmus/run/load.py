@@ -1,0 +1,122 @@
+"""A trained run, ready to answer: `isthmus.load("runs/demo")`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from isthmus.build.workshop import Workshop, open_workshop
+from isthmus.config.evaluation import Decoding as DecodingSettings
+from isthmus.core.devices import keep_freed_memory
+from isthmus.core.errors import CheckpointError, UsageError
+from isthmus.core.options import RunOptions
+from isthmus.data.collate import collate
+from isthmus.data.controls import MemoryImage
+from isthmus.data.processor import VisionLanguageProcessor
+from isthmus.data.rows import RowKind
+from isthmus.data.samples import FileImage, ImageRef, Sample
+from isthmus.generation.decode import Decoding, generate
+from isthmus.models.vision_language_model import VisionLanguageModel
+from isthmus.run.directory import RunDirectory
+from isthmus.run.weights import load_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model wrote, and with how many tokens."""
+
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A model with its processor, as its last stage left it."""
+
+    directory: RunDirectory
+    workshop: Workshop
+
+    def answer(self, image: str | Path | Image.Image, question: str | None = None) -> str:
+        """Answer a question about a picture; without a question, write a caption.
+
+        Args:
+            image: A file, or a decoded picture.
+            question: What is asked. Special tokens in it stay text.
+
+        Raises:
+            UsageError: The run's model writes no text.
+            DataError: The picture cannot be read, or the question does not fit the context.
+        """
+        return self.ask(picture_of(image), question).text
+
+    def ask(self, image: ImageRef, question: str | None) -> Answer:
+        """As `answer`, with the number of tokens."""
+        asked = question is not None
+        sample = Sample(
+            id=image.name,
+            origin=image.name,
+            images=(image,),
+            captions=() if asked else ("",),
+            question=question,
+            answers=("",) if asked else (),
+        )
+        return self.write([sample], rows="questions" if asked else "captions")[0]
+
+    def write(self, samples: list[Sample], *, rows: RowKind) -> list[Answer]:
+        """Continue the prompts of some samples."""
+        model, processor = self.workshop.model, self.workshop.processor
+        if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
+            raise UsageError(
+                f"{self.directory.path} holds a {self.workshop.recipe.model.kind}, which writes no text; "
+                "ask a run of kind vision_language_model"
+            )
+        made = [processor.row(sample, rows=rows, choice=0, purpose="prompt") for sample in samples]
+        batch = collate(made, pad_id=processor.pad_id, side="left").to(next(model.parameters()).device)
+        codec = processor.codec
+        written = generate(
+            model,
+            batch,
+            self.decoding,
+            end_ids=codec.end_ids[-1:],
+            pad_id=codec.pad_id,
+            seed=self.workshop.recipe.seed,
+        )
+        return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the recipe says that answers are written."""
+        evaluation = self.workshop.recipe.evaluation
+        settings = evaluation.decoding if evaluation is not None else DecodingSettings()
+        return Decoding(**settings.model_dump())
+
+
+def picture_of(image: str | Path | Image.Image) -> ImageRef:
+    """A picture from a file, or one that is decoded already."""
+    if isinstance(image, Image.Image):
+        return MemoryImage(image=image.convert("RGB"), name="the picture")
+    path = Path(image)
+    return FileImage(path=path, name=path.name)
+
+
+def load(run: str | Path, options: RunOptions | None = None) -> LoadedRun:
+    """Open a finished run.
+
+    Args:
+        run: Its directory.
+        options: Device and network; None takes this machine's best device and no network.
+
+    Raises:
+        CheckpointError: It is no run, it is not finished, or its files do not fit each other.
+    """
+    keep_freed_memory()
+    directory = RunDirectory(Path(run))
+    recipe = directory.read_recipe()
+    if not directory.final.is_dir():
+        raise CheckpointError(
+            f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"
+        )
+    workshop = open_workshop(recipe, options or RunOptions(), tokenizer_folder=directory.final)
+    load_weights(workshop.model, directory.final)
+    workshop.model.eval().requires_grad_(requires_grad=False)
+    return LoadedRun(directory, workshop)

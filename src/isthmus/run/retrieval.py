@@ -1,0 +1,91 @@
+"""Judging retrieval: photos by their captions and captions by their photos, beside the same with exchanged photos."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from isthmus.core.batch import Batch
+from isthmus.core.errors import UsageError
+from isthmus.core.randomness import seed_of
+from isthmus.data.collate import collate
+from isthmus.data.controls import picture_ids
+from isthmus.data.processor import DualEncoderProcessor
+from isthmus.data.samples import Source
+from isthmus.evaluation.controls import shuffled
+from isthmus.evaluation.retrieval import RECALLS, rank_vectors
+from isthmus.models.dual_encoder import DualEncoder
+from isthmus.run.load import LoadedRun
+
+_ROWS_AT_ONCE = 50
+
+
+def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
+    """R@1, R@5, R@10 and median rank both ways; ties count as misses."""
+    images, texts, photo_of_text = embed_pairs(loaded, source)
+    generator = np.random.default_rng(seed)
+    recalls = tuple(k for k in RECALLS if k < len(source))
+    ranking = rank_vectors(images, texts, photo_of_text)
+    others = torch.as_tensor(shuffled(picture_ids(source, len(source)), seed_of(seed, "shuffled") % 2**32))
+    exchanged = rank_vectors(images[others], texts, photo_of_text)
+    best = torch.topk(texts[: len(texts)] @ images.T, k=min(5, len(source)), dim=1).indices
+    captions = [caption for index in range(len(source)) for caption in source.sample(index).captions]
+    return {
+        "task": "retrieval",
+        "metrics": ranking.to_json(generator=generator, recalls=recalls),
+        "controls": {"shuffled": exchanged.to_json(generator=generator, recalls=recalls)},
+        "n": len(source),
+        "examples": [
+            {
+                "row": int(photo_of_text[text]),
+                "query": captions[text],
+                "hits": best[text].tolist(),
+                "rank": int(ranking.text_to_image.ranks[text]),
+            }
+            for text in range(0, len(captions), 5)
+        ],
+    }
+
+
+@torch.inference_mode()
+def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit vectors of all pictures and of all captions, and the picture of each caption.
+
+    Raises:
+        UsageError: The run's model compares nothing.
+    """
+    model, processor = loaded.workshop.model, loaded.workshop.processor
+    if not isinstance(model, DualEncoder) or not isinstance(processor, DualEncoderProcessor):
+        raise UsageError(
+            f"{loaded.directory.path} is no dual encoder, so pictures and texts cannot be compared"
+        )
+    device = next(model.parameters()).device
+    images: list[torch.Tensor] = []
+    texts: list[torch.Tensor] = []
+    photo_of_text: list[int] = []
+    for start in range(0, len(source), _ROWS_AT_ONCE):
+        chosen = range(start, min(start + _ROWS_AT_ONCE, len(source)))
+        samples = [source.sample(index) for index in chosen]
+        rows = [processor.row(sample, rows="captions", choice=0) for sample in samples]
+        vectors = model.image_vectors(collate(rows, pad_id=processor.pad_id).to(device))
+        assert vectors is not None
+        images.append(vectors.cpu())
+        captions = [caption for sample in samples for caption in sample.captions]
+        photo_of_text += [
+            index for index, sample in zip(chosen, samples, strict=True) for _ in sample.captions
+        ]
+        texts.append(_text_vectors(model, processor, captions, device))
+    return torch.cat(images), torch.cat(texts), torch.tensor(photo_of_text)
+
+
+def _text_vectors(
+    model: DualEncoder, processor: DualEncoderProcessor, captions: list[str], device: torch.device
+) -> torch.Tensor:
+    ids = [processor.captions.encode_caption(caption)[0] for caption in captions]
+    longest = max(map(len, ids))
+    token_ids = torch.tensor([[*one, *[processor.pad_id] * (longest - len(one))] for one in ids])
+    mask = torch.tensor([[True] * len(one) + [False] * (longest - len(one)) for one in ids])
+    names = tuple(captions)
+    vectors = model.text_vectors(Batch(sample_ids=names, token_ids=token_ids, attention_mask=mask).to(device))
+    assert vectors is not None
+    return vectors.cpu()

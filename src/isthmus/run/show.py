@@ -1,0 +1,92 @@
+"""`isthmus show`: the parameter table of a recipe or a run, without weights and without the network."""
+
+from pathlib import Path
+
+import torch
+
+from isthmus.build.model import build_model
+from isthmus.config.load import load_recipe
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.recipe import Recipe
+from isthmus.core.errors import UsageError
+from isthmus.core.sizes import Size
+from isthmus.inspection.parameters import part_rows, stage_split
+from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+
+
+def show(target: str, *, image_size: Size | None = None) -> dict[str, object]:
+    """The table as plain data (design, section 7).
+
+    Args:
+        target: A recipe's path or shipped name, or a run directory.
+        image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
+
+    Raises:
+        RecipeError: There is no such recipe, or its parts do not fit.
+        UsageError: The model cannot take pictures of this size.
+    """
+    recipe = recipe_of(target)
+    return describe(recipe, image_size=image_size)
+
+
+def recipe_of(target: str) -> Recipe:
+    """The recipe that a path, a shipped name or a run directory stands for."""
+    inside_run = Path(target) / "recipe.yaml"
+    return load_recipe(str(inside_run) if inside_run.is_file() else target)
+
+
+def describe(recipe: Recipe, *, image_size: Size | None = None) -> dict[str, object]:
+    """The parameter table of a recipe, built on the meta device."""
+    model = build_model(recipe.model, weights="random", device="meta")
+    rows = part_rows(model, kinds_of(recipe.model))
+    stages = []
+    for stage in recipe.stages:
+        trainable, frozen = stage_split(rows, stage.train)
+        stages.append(
+            {"name": stage.name, "trainable": trainable, "frozen": frozen, "parts": list(stage.train)}
+        )
+    total = sum(row.parameters for row in rows)
+    return {
+        "recipe": recipe.name,
+        "parts": [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "parameters": row.parameters,
+                "published_parameters": row.parameters,
+            }
+            for row in rows
+        ],
+        "total": total,
+        "published_total": total,
+        "stages": stages,
+        "visual_tokens": _visual_tokens(model, image_size),
+    }
+
+
+def _visual_tokens(model: torch.nn.Module, image_size: Size | None) -> int | None:
+    if not isinstance(model, VisionLanguageModelModule):
+        return None
+    try:
+        return model.connector.num_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
+    except ValueError as error:
+        raise UsageError(f"--image-size: {error}") from error
+
+
+def kinds_of(config: Model) -> dict[str, str]:
+    """What kind each part of a model is, in a reader's words."""
+    match config:
+        case VisionLanguageModel():
+            return {
+                "vision": config.vision.kind,
+                "connector": config.connector.kind,
+                "language": config.language.kind,
+            }
+        case DualEncoder():
+            return {
+                "vision": config.vision.kind,
+                "image_head": config.image_head.pooling,
+                "text": config.text.kind,
+            }
+        case LanguageModel():
+            return {"language": config.language.kind}
