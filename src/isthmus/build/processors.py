@@ -14,6 +14,7 @@ from isthmus.data.processor import (
     Processor,
     VisionLanguageProcessor,
 )
+from isthmus.data.templates import ChatTemplate
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
@@ -27,6 +28,7 @@ def build_processor(
     images: ImageProcessor | None,
     stored: StoredFeatures | None = None,
     prompt: str | None = None,
+    template: ChatTemplate | None = None,
 ) -> Processor:
     """What turns samples into rows of this model.
 
@@ -37,6 +39,7 @@ def build_processor(
         images: Prepares pictures; None for a model that sees none.
         stored: The feature store, where one is used.
         prompt: What is asked beside the picture of caption rows.
+        template: The chat template of a trained run; None takes the one that the recipe names.
 
     Raises:
         RecipeError: Pictures of the prepared size do not fit the connector.
@@ -51,7 +54,7 @@ def build_processor(
                 raise RecipeError(f"model.connector: {error}") from error
             return VisionLanguageProcessor(
                 pictures=PictureReader(images=images, stored=stored),
-                codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id),
+                codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=tokens_per_image,
                 prompt=prompt,
             )
@@ -62,6 +65,8 @@ def build_processor(
                 captions=build_caption_encoder(config, tokenizer),
             )
         case LanguageModel():
-            return LanguageProcessor(codec=build_codec(config, tokenizer, placeholder_id=len(tokenizer)))
+            return LanguageProcessor(
+                codec=build_codec(config, tokenizer, placeholder_id=len(tokenizer), template=template)
+            )
         case _:
             assert_never(config)

@@ -85,9 +85,13 @@ def _texts(source: Source) -> Iterator[str]:
 
 
 def build_codec(
-    model: VisionLanguageModel | LanguageModel, tokenizer: Tokenizer, *, placeholder_id: int
+    model: VisionLanguageModel | LanguageModel,
+    tokenizer: Tokenizer,
+    *,
+    placeholder_id: int,
+    template: ChatTemplate | None = None,
 ) -> TextCodec:
-    """How conversations become ids for this language model.
+    """How conversations become ids for this language model; without a template by the one that the recipe names.
 
     Raises:
         RecipeError: There is no such template, or the tokenizer lacks its special tokens.
@@ -103,7 +107,7 @@ def build_codec(
         context = int(limit)
     return TextCodec(
         tokenizer=tokenizer,
-        template=ChatTemplate.from_name(language.template),
+        template=template or ChatTemplate.from_name(language.template),
         placeholder_id=placeholder_id,
         context=context,
     )

@@ -76,13 +76,20 @@ def vision_of(model: Model) -> VisionEncoder:
     return vision
 
 
-def open_workshop(recipe: Recipe, options: RunOptions, *, tokenizer_folder: Path | None) -> Workshop:
+def open_workshop(
+    recipe: Recipe,
+    options: RunOptions,
+    *,
+    tokenizer_folder: Path | None,
+    template: ChatTemplate | None = None,
+) -> Workshop:
     """Build everything a run needs.
 
     Args:
         recipe: The checked recipe.
         options: Device and network.
         tokenizer_folder: Where the run keeps a tokenizer that was trained for it.
+        template: The chat template of a trained run; None takes the one that the recipe names.
 
     Raises:
         RecipeError: Parts do not fit each other.
@@ -108,7 +115,9 @@ def open_workshop(recipe: Recipe, options: RunOptions, *, tokenizer_folder: Path
         if recipe.features is not None and recipe.features.store:
             store = open_store(recipe.features, config=config.vision, vision=vision_of(model), images=images)
     prompt = recipe.evaluation.prompt if recipe.evaluation is not None else None
-    processor = build_processor(config, model, tokenizer, images=images, stored=store, prompt=prompt)
+    processor = build_processor(
+        config, model, tokenizer, images=images, stored=store, prompt=prompt, template=template
+    )
     return Workshop(
         recipe=recipe, model=model, tokenizer=tokenizer, images=images, store=store, processor=processor
     )

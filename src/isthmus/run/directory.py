@@ -1,6 +1,7 @@
 """A run is a directory: its recipe, its stages, and what they led to (design, section 7)."""
 
 import json
+import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,8 +12,11 @@ import torch
 
 from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml
 from isthmus.config.recipe import Recipe
-from isthmus.core.errors import CheckpointError
-from isthmus.training.durability import write_json
+from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.training.durability import sync, write_json
+
+TEMPLATE = "template.json"
+"""The chat template in `final/`."""
 
 _PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
 
@@ -52,13 +56,42 @@ class RunDirectory:
         """A stage's folder."""
         return self.path / name
 
+    def make(self) -> None:
+        """Make the directory where it is missing.
+
+        Raises:
+            MachineError: It cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            allowed = os.access(self.path, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise MachineError(
+                f"the run directory {self.path} cannot be made ({error.strerror}); choose another with --out"
+            ) from error
+        if not allowed:
+            raise MachineError(
+                f"the run directory {self.path} cannot be written to; choose another with --out"
+            )
+
     def read_results(self) -> dict[str, Any]:
-        """What was measured so far."""
-        return json.loads(self.results.read_text(encoding="utf-8")) if self.results.is_file() else {}
+        """What was measured so far.
+
+        Raises:
+            CheckpointError: The file was damaged.
+        """
+        if not self.results.is_file():
+            return {}
+        try:
+            return json.loads(self.results.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.results} is no JSON any more; remove it and evaluate again"
+            ) from error
 
     def add_results(self, **measured: Any) -> None:
         """Write more numbers beside those that are there."""
-        write_json(self.results, self.read_results() | measured)
+        replace_json(self.results, self.read_results() | measured)
 
     def read_recipe(self) -> Recipe:
         """The recipe this run was made with.
@@ -71,11 +104,12 @@ class RunDirectory:
                 f"{self.path} is no run directory (it has no recipe.yaml); give the folder that `isthmus train` wrote"
             )
         recipe = load_recipe(str(self.recipe_file))
-        kept = (self.path / "recipe.sha256").read_text(encoding="utf-8").strip()
+        hash_file = self.path / "recipe.sha256"
+        kept = hash_file.read_text(encoding="utf-8").strip() if hash_file.is_file() else "nothing"
         if kept != recipe_hash(recipe):
             raise CheckpointError(
-                f"{self.recipe_file} was changed after the run was made (its hash is {recipe_hash(recipe)[:12]}, expected "
-                f"{kept[:12]}); restore it, or train again in a new directory"
+                f"{self.recipe_file} was changed after the run was made (its hash is {recipe_hash(recipe)[:12]}, "
+                f"expected {kept[:12]}); restore it, or train again in a new directory"
             )
         return recipe
 
@@ -92,10 +126,12 @@ class RunDirectory:
                 )
             self._check_same(recipe)
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.recipe_file.write_text(resolved_yaml(recipe), encoding="utf-8")
-        (self.path / "recipe.sha256").write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
         write_json(self.path / "environment.json", environment())
+        (self.path / "recipe.sha256").write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
+        # Last and by a rename, because a recipe is what makes a directory a run.
+        unfinished = self.path / "recipe.yaml.tmp"
+        unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
+        unfinished.replace(self.recipe_file)
 
     def _check_same(self, recipe: Recipe) -> None:
         earlier = self.read_recipe()
@@ -107,8 +143,17 @@ class RunDirectory:
             f"{key}: {before.get(key)} there, {now.get(key)} now" for key in sorted(changed)[:6]
         )
         raise CheckpointError(
-            f"{self.path} was made with another recipe ({listed}); resume with the same one, or choose another directory"
+            f"{self.path} was made with another recipe ({listed}); resume with the same one, or choose another "
+            "directory"
         )
+
+
+def replace_json(path: Path, content: object) -> None:
+    """Write JSON so that a crash leaves either what was there or what is new."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    write_json(unfinished, content)
+    unfinished.replace(path)
+    sync(path.parent)
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -8,16 +8,17 @@ from PIL import Image
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
 from isthmus.core.devices import keep_freed_memory
-from isthmus.core.errors import CheckpointError, UsageError
+from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.controls import MemoryImage
 from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import FileImage, ImageRef, Sample
+from isthmus.data.templates import ChatTemplate
 from isthmus.generation.decode import Decoding, generate
 from isthmus.models.vision_language_model import VisionLanguageModel
-from isthmus.run.directory import RunDirectory
+from isthmus.run.directory import TEMPLATE, RunDirectory
 from isthmus.run.weights import load_weights
 
 
@@ -116,7 +117,22 @@ def load(run: str | Path, options: RunOptions | None = None) -> LoadedRun:
         raise CheckpointError(
             f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"
         )
-    workshop = open_workshop(recipe, options or RunOptions(), tokenizer_folder=directory.final)
+    if not (directory.final / "tokenizer.json").is_file():
+        raise CheckpointError(f"{directory.final} has no tokenizer.json; restore it from a copy")
+    workshop = open_workshop(
+        recipe, options or RunOptions(), tokenizer_folder=directory.final, template=_template(directory)
+    )
     load_weights(workshop.model, directory.final)
     workshop.model.eval().requires_grad_(requires_grad=False)
     return LoadedRun(directory, workshop)
+
+
+def _template(directory: RunDirectory) -> ChatTemplate | None:
+    """The template the run was trained with; None where its model writes no text."""
+    file = directory.final / TEMPLATE
+    if not file.is_file():
+        return None
+    try:
+        return ChatTemplate.from_json(file.read_text(encoding="utf-8"))
+    except (DataError, OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is damaged; restore it from a copy") from error

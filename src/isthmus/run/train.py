@@ -5,12 +5,15 @@ What is built from the recipe stands in `build.workshop`; how one step works in 
 
 import json
 import logging
+import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from isthmus.build.stages import build_objectives, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
@@ -18,23 +21,24 @@ from isthmus.config.load import recipe_hash
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory
-from isthmus.core.errors import CheckpointError
+from isthmus.core.errors import CheckpointError, Stopped
 from isthmus.core.options import RunOptions
 from isthmus.data.stream import BatchStream
-from isthmus.run.directory import RunDirectory
+from isthmus.data.vocabulary import load_tokenizer
+from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
 from isthmus.run.validation import Validation
-from isthmus.run.weights import load_weights, save_weights
+from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity, CheckpointStore
-from isthmus.training.durability import write_json
+from isthmus.training.durability import sync
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.parameters import TrainableModule, set_trainable
 from isthmus.training.settings import Services, StageResult
-from isthmus.training.signals import StopSignals
+from isthmus.training.signals import StopAsked, StopSignals
 from isthmus.training.trainer import Trainer
 
 RESULT = "result.json"
@@ -60,20 +64,46 @@ def train(
     if dry_run:
         return _rehearse(recipe, options)
     directory = RunDirectory(out)
+    directory.make()
     with DirectoryLock(out), StopSignals() as stop:
         directory.begin(recipe, resume=resume)
         workshop = open_workshop(recipe, options, tokenizer_folder=directory.tokenizer)
         announce(describe(recipe), options)
-        workshop.store_features(sources_of(recipe.stages), stop)
-        results = [
-            _run_stage(workshop, index, directory, resume=resume, options=options, stop=stop)
-            for index in range(len(recipe.stages))
-        ]
+        _store_features(workshop, stop)
+        first = _first_weights(workshop)
+        results = []
+        for index in range(len(recipe.stages)):
+            put_back(workshop.model, first)
+            results.append(_run_stage(workshop, index, directory, resume=resume, options=options, stop=stop))
         _hand_on(workshop, directory)
         summary = {"run": str(out), "stages": [_summary(result) for result in results]}
         directory.add_results(**summary)
         write_run_report(directory)
     return summary
+
+
+def _store_features(workshop: Workshop, stop: StopSignals) -> None:
+    """Encode the pictures that are not stored yet; a stop signal keeps what was stored."""
+    try:
+        workshop.store_features(sources_of(workshop.recipe.stages), stop)
+    except StopAsked:
+        number = stop.received
+        assert number is not None
+        raise Stopped(
+            number,
+            f"stopped by {signal.Signals(number).name} while features were stored; what was stored is kept; "
+            "go on with --resume",
+        ) from None
+
+
+def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
+    """A copy of what learns, where a stage does not start from the one before; else nothing."""
+    stages = workshop.recipe.stages
+    if all(stage.start_from is None for stage in stages[1:]):
+        return {}
+    return copy_weights(
+        workshop.model, tuple(dict.fromkeys(part for stage in stages for part in stage.train))
+    )
 
 
 def sources_of(stages: Sequence[TrainStage]) -> list[str]:
@@ -102,7 +132,7 @@ def _run_stage(
     if done is not None:
         load_weights(workshop.model, folder)
         return done
-    _start_from(workshop, index, directory)
+    carried = _start_from(workshop, index, directory)
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train)
     _LOG.info("stage %s\n%s", stage.name, split.table())
@@ -135,9 +165,9 @@ def _run_stage(
             ),
         )
         result = trainer.run(resume=resume)
-        write_json(folder / "data.json", asdict(stream.report()))
-    save_weights(workshop.model, _learnt(workshop.recipe, index), folder)
-    write_json(folder / RESULT, asdict(result))
+        replace_json(folder / "data.json", asdict(stream.report()))
+    save_weights(workshop.model, _learnt(workshop.recipe, index, carried), folder)
+    replace_json(folder / RESULT, asdict(result))
     return result
 
 
@@ -147,41 +177,60 @@ def read_result(folder: Path) -> StageResult | None:
     return StageResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def _start_from(workshop: Workshop, index: int, directory: RunDirectory) -> None:
-    """Put the weights a stage starts from into the model."""
+def _start_from(workshop: Workshop, index: int, directory: RunDirectory) -> tuple[str, ...]:
+    """Put the weights a stage starts from into the model; returns the parts they belong to."""
     stage = workshop.recipe.stages[index]
     before = workshop.recipe.stage_before(index)
     if before is not None:
-        load_weights(workshop.model, directory.stage(before.name))
-    elif stage.start_from is not None:
-        other = RunDirectory(Path(stage.start_from))
-        if not other.final.is_dir():
-            raise CheckpointError(
-                f"stage {stage.name} starts from {stage.start_from}, which holds no finished run; "
-                "give a directory with a `final` folder"
-            )
-        load_weights(workshop.model, other.final)
+        return load_weights(workshop.model, directory.stage(before.name))
+    if stage.start_from is None:
+        return ()
+    other = RunDirectory(Path(stage.start_from))
+    if not other.final.is_dir():
+        raise CheckpointError(
+            f"stage {stage.name} starts from {stage.start_from}, which holds no finished run; "
+            "give a directory with a `final` folder"
+        )
+    _check_carried(saved_parts(other.final), workshop, other, stage.name)
+    return load_weights(workshop.model, other.final, from_other_run=True)
 
 
-def _learnt(recipe: Recipe, index: int) -> tuple[str, ...]:
-    """Parts that moved until the end of a stage, along the stages it builds on."""
-    parts: list[str] = []
-    at: int | None = index
-    while at is not None:
-        parts += [part for part in recipe.stages[at].train if part not in parts]
-        before = recipe.stage_before(at)
-        at = None if before is None else recipe.stages.index(before)
-    return tuple(part for part in recipe.model.part_names if part in parts)
+def _check_carried(parts: tuple[str, ...], workshop: Workshop, other: RunDirectory, stage: str) -> None:
+    """Refuse parts that this model lacks, and text parts that learnt with another tokenizer."""
+    known = workshop.recipe.model.part_names
+    strange = [part for part in parts if part not in known]
+    if strange:
+        raise CheckpointError(
+            f"stage {stage} starts from {other.path}, which learnt {', '.join(strange)}; "
+            f"this model has only {', '.join(known)}"
+        )
+    reads = [part for part in parts if part in ("language", "lora", "text")]
+    if reads and load_tokenizer(str(other.final)).get_vocab() != workshop.tokenizer.get_vocab():
+        raise CheckpointError(
+            f"stage {stage} starts from {other.path}, whose {', '.join(reads)} learnt with another tokenizer; "
+            "train this recipe's tokenizer on the same data with the same settings"
+        )
+
+
+def _learnt(recipe: Recipe, index: int, carried: tuple[str, ...]) -> tuple[str, ...]:
+    """Parts that differ from a fresh model after a stage: what it started from and what it trained."""
+    return tuple(part for part in recipe.model.part_names if part in (*carried, *recipe.stages[index].train))
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     """Write `final/`: the learnt weights, the tokenizer and the template, so that use equals training."""
-    last = len(workshop.recipe.stages) - 1
-    save_weights(workshop.model, _learnt(workshop.recipe, last), directory.final)
-    workshop.tokenizer.save_pretrained(directory.final)
+    if directory.final.is_dir():
+        return
+    unfinished = directory.path / "final.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    last = directory.stage(workshop.recipe.stages[-1].name)
+    save_weights(workshop.model, saved_parts(last), unfinished)
+    workshop.tokenizer.save_pretrained(unfinished)
     template = workshop.template
     if template is not None:
-        (directory.final / "template.json").write_text(template.to_json(), encoding="utf-8")
+        (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
+    unfinished.rename(directory.final)
+    sync(directory.path)
 
 
 def _summary(result: StageResult) -> dict[str, Any]:

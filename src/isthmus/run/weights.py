@@ -1,64 +1,86 @@
 """What a stage hands on: the weights that training moved, with the identity of the frozen ones they belong to."""
 
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from isthmus.core.errors import CheckpointError
+from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.models.model import Model
-from isthmus.training.audit import frozen_hash
-from isthmus.training.durability import sync
-from isthmus.training.parameters import TrainableModule, set_trainable
+from isthmus.training.audit import digest_of, frozen_digests
+from isthmus.training.durability import free_bytes, num_bytes, require_space, sync, write_tensors
+from isthmus.training.parameters import TrainableModule, TrainableSplit, set_trainable
+
+FILE = "model.safetensors"
 
 
 def save_weights(model: Model, parts: tuple[str, ...], folder: Path) -> Path:
-    """Write the tensors of some parts to `folder/model.safetensors`, whole or not at all."""
+    """Write the tensors of some parts to `folder/model.safetensors`, whole or not at all.
+
+    Raises:
+        MachineError: The disk is full or refuses; what was there is intact.
+    """
     split = set_trainable(cast(TrainableModule, model), parts)
-    tensors = dict(split.trainable) | {name: model.get_buffer(name) for name in split.saved_buffers}
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "model.safetensors"
-    temporary = folder / "model.safetensors.tmp"
-    save_file(
-        {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
-        temporary,
-        metadata={
-            "format": "pt",
-            "parts": ",".join(parts),
-            "frozen": frozen_hash(cast(TrainableModule, model), split),
-        },
-    )
-    temporary.replace(target)
-    sync(folder)
+    tensors = _held(model, split)
+    target = folder / FILE
+    temporary = folder / f"{FILE}.tmp"
+    metadata = {
+        "format": "pt",
+        "parts": ",".join(parts),
+        "frozen": json.dumps(_frozen_parts(model, split), sort_keys=True),
+        "content": _content(tensors),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = num_bytes(tensors)
+        require_space(folder, needed=needed, free=free_bytes(folder), what=f"saving {target}")
+        write_tensors(temporary, tensors, metadata)
+        temporary.replace(target)
+        sync(folder)
+    except OSError as error:
+        raise MachineError(
+            f"saving {target} failed ({os.strerror(error.errno or 0)}); the checkpoints are intact; "
+            "mend this and go on with --resume"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target
 
 
-@torch.no_grad()
-def load_weights(model: Model, folder: Path) -> tuple[str, ...]:
-    """Put saved tensors into a model; returns the names of their parts.
+def saved_parts(folder: Path) -> tuple[str, ...]:
+    """The parts whose weights lie in a folder.
 
     Raises:
-        CheckpointError: The file is missing or damaged, its keys or shapes differ (all are listed), or the frozen parts are
-            not those it was trained beside.
+        CheckpointError: The file is missing or damaged.
     """
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        raise CheckpointError(
-            f"{file} does not exist; the stage did not finish: go on with `isthmus train --resume`"
-        )
-    try:
-        with safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata()
-            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{file} is damaged ({error}); train again, or restore it from a copy"
-        ) from error
-    parts = tuple(metadata["parts"].split(","))
+    return _read(folder / FILE, with_tensors=False)[0]
+
+
+@torch.no_grad()
+def load_weights(model: Model, folder: Path, *, from_other_run: bool = False) -> tuple[str, ...]:
+    """Put saved tensors into a model; returns the names of their parts.
+
+    Args:
+        model: What they go into.
+        folder: Where they lie.
+        from_other_run: They come from another recipe, whose model may have parts that this one lacks and the other way
+            round; only what was frozen there and exists here must be the same.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, its keys or shapes differ (all are listed), or a frozen part is
+            not the one they were trained beside.
+    """
+    file = folder / FILE
+    parts, frozen, found = _read(file, with_tensors=True)
     split = set_trainable(cast(TrainableModule, model), parts)
-    expected = dict(split.trainable) | {name: model.get_buffer(name) for name in split.saved_buffers}
+    expected = _held(model, split)
     wrong = [f"missing {name}" for name in expected.keys() - found.keys()]
     wrong += [f"unknown {name}" for name in found.keys() - expected.keys()]
     wrong += [
@@ -68,11 +90,77 @@ def load_weights(model: Model, folder: Path) -> tuple[str, ...]:
     ]
     if wrong:
         raise CheckpointError(f"{file} does not fit the model: {'; '.join(sorted(wrong))}")
-    if frozen_hash(cast(TrainableModule, model), split) != metadata["frozen"]:
+    here = _frozen_parts(model, split)
+    compared = frozen.keys() & here.keys() if from_other_run else frozen.keys() | here.keys()
+    other = [part for part in sorted(compared) if frozen.get(part) != here.get(part)]
+    if other:
         raise CheckpointError(
-            f"{file} was trained beside other frozen weights than those on this machine; use the checkpoints that the "
-            "recipe named when it was trained"
+            f"{file} was trained beside other frozen weights of {', '.join(other)} than those on this machine; use the "
+            "checkpoints that the recipe named when it was trained"
         )
     for name, tensor in expected.items():
         tensor.copy_(found[name])
     return parts
+
+
+def copy_weights(model: Model, parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """A copy of the tensors of some parts, for `put_back`."""
+    split = set_trainable(cast(TrainableModule, model), parts)
+    return {name: tensor.detach().clone() for name, tensor in _held(model, split).items()}
+
+
+@torch.no_grad()
+def put_back(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """Undo every change since `copy_weights`."""
+    held = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name, tensor in tensors.items():
+        held[name].copy_(tensor)
+
+
+def _held(model: Model, split: TrainableSplit) -> dict[str, Tensor]:
+    """The parameters that learn, and the buffers that belong to them."""
+    return dict(split.trainable) | {name: model.get_buffer(name) for name in split.saved_buffers}
+
+
+def _read(file: Path, *, with_tensors: bool) -> tuple[tuple[str, ...], dict[str, str], dict[str, Tensor]]:
+    """Parts, digests of the frozen parts, and tensors, which are compared with the digest they were saved with."""
+    if not file.is_file():
+        raise CheckpointError(
+            f"{file} does not exist; the stage did not finish: go on with `isthmus train --resume`"
+        )
+    try:
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            names = stored.keys() if with_tensors else ()
+            tensors = {name: stored.get_tensor(name) for name in names}
+        parts, frozen = tuple(metadata["parts"].split(",")), json.loads(metadata["frozen"])
+        is_whole = not with_tensors or metadata["content"] == _content(tensors)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _damaged(file, str(error) or type(error).__name__) from error
+    if not is_whole:
+        raise _damaged(file, "its numbers are not those that were saved")
+    return parts, frozen, tensors
+
+
+def _damaged(file: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is damaged ({why}); restore it from a copy, or remove {file.parent} and run `isthmus train --resume`"
+    )
+
+
+def _content(tensors: Mapping[str, Tensor]) -> str:
+    lines = sorted(f"{name} {digest_of(tensor)}" for name, tensor in tensors.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _frozen_parts(model: Model, split: TrainableSplit) -> dict[str, str]:
+    """One digest for each part that holds frozen tensors; their names do not count, as LoRA changes them."""
+    module = cast(TrainableModule, model)
+    owner_of_buffer = {id(buffer): part for part, one in module.parts().items() for buffer in one.buffers()}
+    digests: defaultdict[str, list[str]] = defaultdict(list)
+    for name, digest in frozen_digests(module, split).items():
+        part = split.part_of[name] if name in split.frozen else owner_of_buffer[id(model.get_buffer(name))]
+        digests[part].append(digest)
+    return {
+        part: hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest() for part, found in digests.items()
+    }

@@ -1,0 +1,99 @@
+"""`isthmus train` from recipe to run directory: every kind of model, and what stands in the directory afterwards."""
+
+import json
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from safetensors.torch import load_file
+
+from isthmus.build.workshop import open_workshop
+from isthmus.run.directory import RunDirectory
+from isthmus.run.load import load
+
+KINDS = ("lora", "own", "captions", "dual", "alone")
+LEARNT = {
+    "lora": {"connector", "lora"},
+    "own": {"connector", "language"},
+    "captions": {"connector", "language"},
+    "dual": {"vision", "image_head", "text", "scale"},
+    "alone": {"language"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_run_directory_is_complete(runs: small.Runs, kind: str) -> None:
+    run, outcome = runs[kind]
+    said = outcome.json
+    assert said["run"] == str(run)
+    for stage in said["stages"]:
+        assert {"name", "steps", "loss", "seconds", "trainable"} <= set(stage)
+        assert stage["steps"] == 4
+        assert stage["validation"]
+        assert (run / stage["name"] / "checkpoints" / "step-4").is_dir()
+        lines = (run / stage["name"] / "metrics.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [row["step"] for row in records if row["kind"] == "train"] == [1, 2, 3, 4]
+        assert [row["step"] for row in records if row["kind"] == "validation"] == [2, 4]
+        report = json.loads((run / stage["name"] / "data.json").read_text())
+        assert report["rows"] == 32
+        assert report["skipped"] == 0
+    for name in ("recipe.yaml", "recipe.sha256", "environment.json", "results.json", "report.html"):
+        assert (run / name).is_file()
+    assert (run / "final" / "tokenizer.json").is_file()
+    assert (run / "final" / "template.json").is_file() == (kind != "dual")
+    assert json.loads((run / "results.json").read_text())["stages"] == said["stages"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_trained_moves_and_what_is_frozen_stays(runs: small.Runs, kind: str) -> None:
+    run, _ = runs[kind]
+    recipe = RunDirectory(run).read_recipe()
+    fresh = open_workshop(recipe, small.OPTIONS, tokenizer_folder=run / "final").model
+    before = {name: tensor.clone() for name, tensor in fresh.named_parameters()}
+    after = dict(load(run, small.OPTIONS).workshop.model.named_parameters())
+    stored = load_file(run / "final" / "model.safetensors")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    parts = fresh.parts()
+    learning = {
+        name
+        for part in LEARNT[kind]
+        for name, tensor in fresh.named_parameters()
+        if any(tensor is own for own in parts[part].parameters())
+    }
+    if "lora" in parts:
+        assert all("lora" in name or name.startswith("connector") for name in moved)
+    assert moved == {name for name in stored if name in before}
+    assert moved == learning
+
+
+def test_the_shuffled_gap_is_measured_while_training(runs: small.Runs) -> None:
+    validation = runs["own"][1].json["stages"][1]["validation"]
+    assert "val.loss" in validation or any(name.startswith("val.") for name in validation)
+    assert any("shuffled_gap" in name for name in validation)
+
+
+def test_a_dry_run_builds_everything_and_writes_nothing(recipes: Path, tmp_path: Path) -> None:
+    said = small.isthmus("train", recipes / "own.yaml", "--dry-run", "--json", "--out", tmp_path / "run").json
+    assert said["run"] is None
+    assert [stage["steps"] for stage in said["stages"]] == [4, 4]
+    assert not (tmp_path / "run").exists()
+
+
+def test_stdout_has_the_table_and_the_freezing_for_people(recipes: Path, tmp_path: Path) -> None:
+    outcome = small.isthmus("train", recipes / "alone.yaml", "--out", tmp_path / "run")
+    assert outcome.code == 0
+    assert "stage read trains language" in outcome.out
+    assert f"run: {tmp_path / 'run'}" in outcome.out
+
+
+def test_two_runs_of_a_recipe_are_equal_and_another_seed_is_not(
+    runs: small.Runs, recipes: Path, tmp_path: Path
+) -> None:
+    again = small.isthmus("train", recipes / "own.yaml", "--out", tmp_path / "again")
+    other = small.isthmus("train", recipes / "own.yaml", "--out", tmp_path / "other", "--seed", "4")
+    assert (again.code, other.code) == (0, 0)
+    assert small.final_hash(tmp_path / "again") == small.final_hash(runs["own"][0])
+    assert small.final_hash(tmp_path / "other") != small.final_hash(runs["own"][0])
