@@ -36,7 +36,7 @@ def refusal(text: str, *overrides: str) -> list[str]:
         ("kind: mlp, ", "", "kind: mlp",
          "model.connector.kind: found nothing, allowed: linear, mlp, perceiver_resampler, pixel_shuffle"),
         ("depth: 2", "detph: 2", "kind: mlp",
-         "model.connector.detph: found the unknown key 'detph', allowed: kind, depth, hidden, norm, positions, dropout; "
+         "model.connector.detph: found the unknown key 'detph', allowed: kind, depth, hidden, pool, norm, positions, dropout; "
          "did you mean 'depth'?"),
         ("epochs: 2", 'epochs: "2"', "epochs: 2", "stages.0.epochs: found the text '2', allowed: a whole number"),
         ("epochs: 2", "epochs: 2.5", "epochs: 2", "stages.0.epochs: found 2.5, allowed: a whole number"),

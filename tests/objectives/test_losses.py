@@ -78,6 +78,23 @@ def test_the_best_view_counts() -> None:
     assert contrastive(views, texts, 2.0) == pytest.approx(expected, rel=1e-5)
 
 
+def test_several_texts_of_a_picture_share_its_target() -> None:
+    torch.manual_seed(0)
+    images, texts, own = torch.randn(3, 1, 6), torch.randn(5, 6), torch.tensor([0, 0, 1, 2, 2])
+    logits = 2.0 * images[:, 0] @ texts.T
+    to_image = -sum(logits[own[t], t] - logits[:, t].logsumexp(0) for t in range(5)) / 5
+    per_image = [
+        sum(logits[i, t] - logits[i].logsumexp(0) for t in range(5) if own[t] == i) / (own == i).sum()
+        for i in range(3)
+    ]
+    expected = (to_image - sum(per_image) / 3) / 2
+    batch = Batch(sample_ids=("a", "b", "c"), image_of_text=own)
+    encoded = Encoded(image_views=images, text_vectors=texts)
+    term = Contrastive(FixedScale(2.0))(encoded, batch, NOW)["contrastive"]
+    assert term.count == 3
+    assert term.sum.item() / 3 == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         contrastive(torch.ones(1, 1, 2), torch.ones(1, 2), 1.0)

@@ -52,7 +52,13 @@ def build_vision(config: Vision, origin: Origin, *, frozen: bool) -> VisionEncod
 def _vit(config: VitVision, origin: Origin) -> ViT:
     shape = TransformerShape(width=config.width, num_layers=config.layers, num_heads=config.heads)
     try:
-        encoder = ViT(image_size=config.image_size, patch=config.patch, shape=shape, features=config.features)
+        encoder = ViT(
+            image_size=config.image_size,
+            patch=config.patch,
+            shape=shape,
+            features=config.features,
+            stem=config.stem,
+        )
     except ValueError as error:
         raise RecipeError(f"model.vision: {error}") from error
     if config.weights is not None and not origin.random:
@@ -139,8 +145,8 @@ def build_image_processor(config: Vision, origin: Origin) -> ImageProcessor:
             return ImageProcessor(
                 size=Size(config.image_size, config.image_size),
                 resize=config.resize,
-                mean=(0.5, 0.5, 0.5),
-                std=(0.5, 0.5, 0.5),
+                mean=config.mean,
+                std=config.std,
             )
         case PretrainedVision():
             try:

@@ -113,6 +113,9 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
+    if stage.captions == "each" and "contrastive" not in stage.objective:
+        allowed = "one or all; several captions in one row only suit the contrastive objective"
+        yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
         rows.append((("validation", "rows"), stage.validation.rows))

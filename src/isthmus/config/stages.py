@@ -74,8 +74,8 @@ class TrainStage(Settings):
     """The source it learns from."""
     rows: Rows
     """How its samples are read."""
-    captions: Literal["one", "all"] = "one"
-    """Whether an epoch has one caption of each sample, another one each epoch, or every caption."""
+    captions: Literal["one", "all", "each"] = "one"
+    """One caption of each sample an epoch; every caption as a row of its own; or all captions of a picture in one row."""
     epochs: Count | None = None
     """Passes over the data; either this or `steps`."""
     steps: Count | None = None

@@ -45,6 +45,12 @@ class VitVision(Settings):
     """Transformer blocks."""
     heads: Count
     """Attention heads."""
+    mean: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
+    """Subtracted from each colour channel in [0, 1]; also the colour of a blank picture."""
+    std: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
+    """What each channel is divided by then."""
+    stem: Literal["linear", "convolutional"] = "linear"
+    """How pixels become tokens: one linear map a patch, or small strided convolutions (Xiao et al., 2021)."""
     weights: str | None = None
     """`shipped:NAME`, a folder that a run wrote, or null: random."""
     features: Literal["patches", "all", "cls"] = "patches"

@@ -43,6 +43,7 @@ class Batch:
         attention_mask: True where a token stands, False on padding.
         targets: For each position the id that should stand *there* (not shifted), or `IGNORED`.
         layout: Where the images belong.
+        image_of_text: For each text the row of its picture, where a picture has several; None where text i belongs to row i.
         image_ids: One hash or name a picture; equal names are the same picture (duplicates in a contrastive batch).
     """
 
@@ -53,6 +54,7 @@ class Batch:
     attention_mask: Bool[Tensor, "row token"] | None = None
     targets: Int[Tensor, "row token"] | None = None
     layout: VisualLayout | None = None
+    image_of_text: Int[Tensor, " text"] | None = None
     image_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:

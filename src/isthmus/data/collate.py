@@ -28,7 +28,8 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
     """
     pictures = [picture for row in rows for picture in row.pictures]
     pixels, features = _stacked(pictures)
-    token_ids, mask = _padded([row.token_ids for row in rows], pad_id, side)
+    texts = [(number, ids) for number, row in enumerate(rows) for ids in row.texts]
+    token_ids, mask = _padded([ids for _, ids in texts] or [row.token_ids for row in rows], pad_id, side)
     targets, _ = _padded([row.targets for row in rows], IGNORED, side)
     return Batch(
         sample_ids=tuple(row.sample_id for row in rows),
@@ -38,6 +39,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         attention_mask=mask,
         targets=targets,
         layout=_layout(rows),
+        image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
         image_ids=tuple(picture.id for picture in pictures),
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from isthmus.core.protocols import StoredFeatures
 from isthmus.data.images import ImageProcessor
-from isthmus.data.rows import RowKind, prompt_of, turns_of
+from isthmus.data.rows import EVERY, RowKind, prompt_of, turns_of
 from isthmus.data.samples import ImageRef, Sample
 from isthmus.data.text import CaptionEncoder, EncodedText, TextCodec
 
@@ -32,7 +32,8 @@ class Row:
     Attributes:
         sample_id: The sample's name.
         pictures: In reading order of the row; a picture that occurs twice is there twice.
-        token_ids: None for pictures alone.
+        token_ids: None for pictures alone, and where there are `texts`.
+        texts: Several texts that all belong to the row's picture.
         targets: None where nothing is predicted.
         tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
         truncated: Whether text was cut off.
@@ -41,6 +42,7 @@ class Row:
     sample_id: str
     pictures: tuple[Picture, ...] = ()
     token_ids: list[int] | None = None
+    texts: tuple[list[int], ...] = ()
     targets: list[int] | None = None
     tokens_per_image: tuple[int, ...] | None = None
     truncated: bool = False
@@ -182,8 +184,12 @@ class DualEncoderProcessor(Processor):
             DataError: The sample has no caption.
         """
         caption = turns_of(sample, rows="captions", choice=choice)[-1].text
-        ids, truncated = self.captions.encode_caption(caption)
         pictures = tuple(self.pictures(image) for image in sample.images[:1])
+        if choice == EVERY:
+            encoded = [self.captions.encode_caption(one) for one in sample.captions]
+            texts, cut = tuple(ids for ids, _ in encoded), any(cut for _, cut in encoded)
+            return Row(sample_id=sample.id, pictures=pictures, texts=texts, truncated=cut)
+        ids, truncated = self.captions.encode_caption(caption)
         return Row(sample_id=sample.id, pictures=pictures, token_ids=ids, truncated=truncated)
 
 

@@ -10,7 +10,11 @@ from isthmus.data.pictures import BadSample
 from isthmus.data.samples import ImagePart, Sample, Source, Turn
 
 RowKind = Literal["captions", "questions", "conversations", "text"]
-CaptionUse = Literal["one", "all"]
+CaptionUse = Literal["one", "all", "each"]
+"""One caption of each sample an epoch, every caption as a row of its own, or every caption beside its picture in one row."""
+
+EVERY = -1
+"""The choice that means every caption at once."""
 
 
 def turns_of(sample: Sample, *, rows: RowKind, choice: int, prompt: str | None = None) -> tuple[Turn, ...]:
@@ -82,7 +86,7 @@ class RowIndex:
     Args:
         source: The samples.
         captions: `one` takes one caption of each sample an epoch, drawn anew each epoch; `all` takes every caption
-            once.
+            once; `each` takes all captions of a sample together.
         seed: The run's seed.
 
     Raises:
@@ -104,6 +108,8 @@ class RowIndex:
 
     def __call__(self, row: int, epoch: int) -> tuple[int, int]:
         """The sample of a row and the number of its caption: a pure function of seed, epoch and row."""
+        if self.captions == "each":
+            return row, EVERY
         if self.captions == "one":
             return row, seed_of(self.seed, "caption", epoch, row)
         sample = bisect_right(self._ends, row)

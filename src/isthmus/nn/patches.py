@@ -21,6 +21,51 @@ def patch_grid(size: Size, patch: int) -> Size:
     return Size(size.height // patch, size.width // patch)
 
 
+class ConvolutionalStem(nn.Module):
+    """Small strided convolutions in place of one large one (Xiao et al., 2021, section 4).
+
+    The grid is the same as with `PatchEmbedding`, but shapes are seen before positions are mixed, so that a small encoder
+    learns them from few pictures.
+    """
+
+    def __init__(self, *, patch: int, width: int, channels: int = 3) -> None:
+        """Build one convolution of stride 2 for each halving.
+
+        Args:
+            patch: Pixels a grid cell covers; a power of two, at least 2.
+            width: Size of a token.
+            channels: Channels of the picture.
+
+        Raises:
+            ValueError: `patch` is no power of two.
+        """
+        super().__init__()
+        halvings = patch.bit_length() - 1
+        if patch != 2**halvings or halvings == 0:
+            raise ValueError(
+                f"a convolutional stem halves the picture again and again, so patch {patch} must be 2, 4, 8, ..."
+            )
+        self.patch = patch
+        layers: list[nn.Module] = []
+        before = channels
+        for step in range(halvings):
+            after = max(width // 2 ** (halvings - 1 - step), min(width, 32))
+            layers += [
+                nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1),
+                nn.GroupNorm(4, after),
+                nn.GELU(),
+            ]
+            before = after
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, width, kernel_size=1))
+
+    def forward(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image patch dim"]:
+        """Embed every grid cell."""
+        patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch)
+        return rearrange(self.layers(pixels), "image dim row column -> image (row column) dim")
+
+
 class PatchEmbedding(nn.Module):
     """A strided convolution: one vector a patch, row by row."""
 

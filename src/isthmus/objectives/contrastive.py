@@ -5,7 +5,7 @@ from typing import final
 
 import torch
 from einops import einsum, reduce
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +19,7 @@ class Representations:
 
     image_views: Float[Tensor, "image view dim"]
     text_vectors: Float[Tensor, "text dim"]
+    image_of_text: Int[Tensor, " text"]
 
 
 def similarities(representations: Representations) -> Float[Tensor, "image text"]:
@@ -44,32 +45,42 @@ class Contrastive:
         """Rows."""
         return {"contrastive": len(batch)}
 
-    def representations(self, encoded: Encoded) -> Representations:
+    def representations(self, encoded: Encoded, batch: Batch) -> Representations:
         """What the loss needs of a forward pass."""
         assert encoded.image_views is not None
         assert encoded.text_vectors is not None
-        return Representations(image_views=encoded.image_views, text_vectors=encoded.text_vectors)
+        num_texts = encoded.text_vectors.shape[0]
+        own = batch.image_of_text if batch.image_of_text is not None else torch.arange(num_texts)
+        return Representations(
+            image_views=encoded.image_views,
+            text_vectors=encoded.text_vectors,
+            image_of_text=own.to(encoded.text_vectors.device),
+        )
 
     def loss(self, representations: Representations) -> Float[Tensor, ""]:
         """Mean over both directions and the batch.
 
+        A text's target is its picture. A picture's target is shared evenly by its texts: with one text each that is the
+        published loss; with five, each of the five is pulled and none pushes the others away.
+
         Raises:
-            ValueError: The batch has a single row: with nothing to contrast the loss is zero for any model.
+            ValueError: The batch has a single picture: with nothing to contrast the loss is zero for any model.
         """
-        num_rows = representations.text_vectors.shape[0]
-        if num_rows < 2:
+        num_images = representations.image_views.shape[0]
+        if num_images < 2:
             raise ValueError(
-                "a contrastive batch has 1 row; at least 2 are needed, else the loss is zero for any model"
+                "a contrastive batch has 1 picture; at least 2 are needed, else the loss is zero for any model"
             )
         logits = similarities(representations) * self.model.logit_scale()
-        right = torch.arange(num_rows, device=logits.device)
-        to_text = functional.cross_entropy(logits, right, label_smoothing=self.label_smoothing)
-        to_image = functional.cross_entropy(logits.T, right, label_smoothing=self.label_smoothing)
+        own = representations.image_of_text
+        to_image = functional.cross_entropy(logits.T, own, label_smoothing=self.label_smoothing)
+        belongs = functional.one_hot(own, num_images).T.to(logits.dtype)
+        shares = belongs / belongs.sum(dim=1, keepdim=True)
+        to_text = functional.cross_entropy(logits, shares, label_smoothing=self.label_smoothing)
         return (to_text + to_image) / 2
 
     def __call__(self, encoded: Encoded, batch: Batch, progress: Progress) -> dict[str, Term]:
         """One term, `contrastive`."""
         del progress
-        return {
-            "contrastive": Term(sum=self.loss(self.representations(encoded)) * len(batch), count=len(batch))
-        }
+        total = self.loss(self.representations(encoded, batch)) * len(batch)
+        return {"contrastive": Term(sum=total, count=len(batch))}

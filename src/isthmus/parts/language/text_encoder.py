@@ -55,7 +55,7 @@ class TextEncoder(nn.Module):
         self.transformer = Transformer(shape)
         self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
         self.projection = nn.Linear(shape.width, embed_dim, bias=False)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
         if self.positions is not None:
             nn.init.normal_(self.positions, std=0.01)
 

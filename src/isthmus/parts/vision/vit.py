@@ -1,12 +1,14 @@
 """The vision transformer (Dosovitskiy et al., 2021): patches, a CLS token, learned positions, pre-norm blocks, a final norm."""
 
+from typing import Literal
+
 import torch
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.core.sizes import Size
-from isthmus.nn.patches import PatchEmbedding, patch_grid
+from isthmus.nn.patches import ConvolutionalStem, PatchEmbedding, patch_grid
 from isthmus.nn.positions import GridPositions
 from isthmus.nn.transformer import Transformer, TransformerShape
 from isthmus.parts.vision.encoder import Features, VisionEncoder
@@ -16,7 +18,13 @@ class ViT(VisionEncoder):
     """Tokens of a small or large vision transformer; other picture sizes get interpolated positions."""
 
     def __init__(
-        self, *, image_size: int, patch: int, shape: TransformerShape, features: Features = "patches"
+        self,
+        *,
+        image_size: int,
+        patch: int,
+        shape: TransformerShape,
+        features: Features = "patches",
+        stem: Literal["linear", "convolutional"] = "linear",
     ) -> None:
         """Build the encoder.
 
@@ -25,6 +33,7 @@ class ViT(VisionEncoder):
             patch: Side of a patch, in pixels.
             shape: Sizes of the blocks.
             features: `patches`, `all` (CLS first) or `cls`.
+            stem: How pixels become tokens: one linear map a patch, or small convolutions (Xiao et al., 2021).
 
         Raises:
             ValueError: `features` asks for a pooled or projected vector, which this encoder does not have.
@@ -35,7 +44,11 @@ class ViT(VisionEncoder):
         self.image_size = Size(image_size, image_size)
         self.width = shape.width
         self.features: Features = features
-        self.patch_embedding = PatchEmbedding(patch=patch, width=shape.width)
+        self.patch_embedding = (
+            PatchEmbedding(patch=patch, width=shape.width)
+            if stem == "linear"
+            else ConvolutionalStem(patch=patch, width=shape.width)
+        )
         self.positions = GridPositions(grid=patch_grid(self.image_size, patch), width=shape.width)
         self.cls = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape.width), std=0.02))
         self.transformer = Transformer(shape)
