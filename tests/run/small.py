@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from isthmus.cli.app import app
 from isthmus.core.options import RunOptions
 from isthmus.data.scenes import words
+from isthmus.data.sources.scenes import SceneSource
 from isthmus.data.vocabulary import train_tokenizer
 from isthmus.training.metrics import Record
 
@@ -158,6 +159,13 @@ def language_folder(folder: Path) -> Path:
         )
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def picture(path: Path, *, index: int = 0) -> Path:
+    """A drawn scene of the test split as a file."""
+    scenes = SceneSource(split="test", num_samples=index + 1, image_size=32)
+    scenes.sample(index).images[0].picture().save(path)
+    return path
 
 
 def final_hash(run: Path) -> str:

@@ -7,12 +7,13 @@ from isthmus.build.sources import build_source
 from isthmus.config.evaluation import Evaluation
 from isthmus.core.errors import UsageError
 from isthmus.core.options import RunOptions
-from isthmus.data.samples import Source
+from isthmus.data.samples import Source, Subset
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
 from isthmus.data.sources.shards import Shards
 from isthmus.run.captioning import judge_captions
 from isthmus.run.load import LoadedRun, load
+from isthmus.run.pictures import usable
 from isthmus.run.questions import judge_answers
 from isthmus.run.report import write_run_report
 from isthmus.run.retrieval import judge_retrieval
@@ -27,7 +28,8 @@ def evaluate(
 
     Args:
         run: The run directory.
-        data: A source's name in the recipe, or a path to shards, a folder or a LLaVA JSON file; None takes the recipe's own.
+        data: A source's name in the recipe, or a path to shards, a folder or a LLaVA JSON file; None takes the
+            recipe's own.
         split: Which of the recipe's two sources.
         limit: Most samples.
         options: Device, precision, seed.
@@ -56,17 +58,29 @@ def evaluate(
 def judge(
     loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None, options: RunOptions
 ) -> dict[str, Any]:
-    """Measure on a source: `metrics`, `controls`, `n`, and `examples` for the report."""
-    num_samples = len(source) if limit is None else min(limit, len(source))
-    rows = cast(Source, source[:num_samples])
+    """Measure on a source: `metrics`, `controls`, `n`, `skipped`, and `examples` for the report.
+
+    Rows whose picture cannot be read are left out and named in `skipped`.
+
+    Raises:
+        DataError: More than 1% of the rows cannot be used.
+    """
+    good, skipped = usable(loaded, cast(Source, source[:limit]))
+    rows = Subset(source, good)
     seed = loaded.workshop.recipe.seed if options.seed is None else options.seed
     match settings.task:
         case "questions":
-            return judge_answers(loaded, rows, seed=seed)
+            judged = judge_answers(loaded, rows, seed=seed)
         case "captioning":
-            return judge_captions(loaded, rows, seed=seed)
+            judged = judge_captions(loaded, rows, seed=seed)
         case "retrieval":
-            return judge_retrieval(loaded, rows, seed=seed)
+            judged = judge_retrieval(loaded, rows, seed=seed)
+    for example in judged["examples"]:
+        # Numbers of rows in the source, so that the report finds the pictures.
+        example["row"] = good[example["row"]]
+        if "hits" in example:
+            example["hits"] = [good[hit] for hit in example["hits"]]
+    return judged | {"skipped": list(skipped)}
 
 
 def _source(loaded: LoadedRun, name: str) -> Source:
@@ -82,6 +96,6 @@ def _source(loaded: LoadedRun, name: str) -> Source:
     if path.suffix == ".tar" or "*" in name or "{" in name:
         return Shards(name)
     raise UsageError(
-        f"--data '{name}' is neither a source of the recipe ({', '.join(recipe.data)}) nor a path to shards, a folder or a "
-        "LLaVA JSON file"
+        f"--data '{name}' is neither a source of the recipe ({', '.join(recipe.data)}) nor a path to shards, a folder "
+        "or a LLaVA JSON file"
     )

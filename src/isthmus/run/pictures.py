@@ -1,17 +1,54 @@
 """The pictures that controls show: real, blank, another row's, and the most similar other one."""
 
+import logging
+
 import torch
 from einops import reduce
 
 from isthmus.build.workshop import vision_of
+from isthmus.core.errors import DataError, UsageError
 from isthmus.core.randomness import seed_of
 from isthmus.data.controls import BlankPictures, ExchangedPictures, picture_ids
+from isthmus.data.pictures import BadSample
 from isthmus.data.processor import DualEncoderProcessor, VisionLanguageProcessor
 from isthmus.data.samples import Source
+from isthmus.data.tally import Met, Tally
 from isthmus.evaluation.controls import most_similar_other, shuffled
 from isthmus.run.load import LoadedRun
 
 _PICTURES_AT_ONCE = 16
+_LOG = logging.getLogger(__name__)
+
+
+def usable(loaded: LoadedRun, source: Source) -> tuple[list[int], tuple[str, ...]]:
+    """The rows whose pictures can be read, and why the others cannot.
+
+    Raises:
+        DataError: A row has no picture, or more than 1% of the rows cannot be used; the first are named.
+        UsageError: The run's model looks at no pictures.
+    """
+    reader = loaded.workshop.processor
+    if not isinstance(reader, VisionLanguageProcessor | DualEncoderProcessor):
+        raise UsageError(f"{loaded.directory.path} holds a model that looks at no pictures")
+    tally = Tally(num_samples=len(source), format=source.format)
+    good: list[int] = []
+    for index in range(len(source)):
+        try:
+            sample = source.sample(index)
+            if not sample.images:
+                raise DataError(
+                    f"{sample.origin} has no picture; expected one in every row, as the controls exchange pictures"
+                )
+            for image in sample.images:
+                reader.pictures(image)
+        except BadSample as error:
+            tally.add(Met(rows=(), bad=((index, str(error)),)))
+            continue
+        good.append(index)
+    named = tally.report().named
+    for reason in named:
+        _LOG.warning("left out: %s", reason)
+    return good, named
 
 
 def with_controls(loaded: LoadedRun, source: Source, *, seed: int) -> tuple[dict[str, Source], list[str]]:

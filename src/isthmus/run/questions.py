@@ -49,7 +49,7 @@ def judge_answers(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, 
 
 
 def best_blind(questions: list[str], truths: list[str]) -> float:
-    """The share of right answers of the best answerer that sees no picture: for each question's text its commonest answer."""
+    """The share right of the best answerer without pictures: for each question's text its commonest answer."""
     answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for question, truth in zip(questions, truths, strict=True):
         answers[question][truth] += 1

@@ -10,8 +10,10 @@ from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLangua
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
+from isthmus.data.vocabulary import load_tokenizer
 from isthmus.inspection.parameters import part_rows, stage_split
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.run.directory import RunDirectory
 
 
 def show(target: str, *, image_size: Size | None = None) -> dict[str, object]:
@@ -25,19 +27,34 @@ def show(target: str, *, image_size: Size | None = None) -> dict[str, object]:
         RecipeError: There is no such recipe, or its parts do not fit.
         UsageError: The model cannot take pictures of this size.
     """
-    recipe = recipe_of(target)
-    return describe(recipe, image_size=image_size)
+    run = RunDirectory(Path(target))
+    is_trained = run.recipe_file.is_file() and (run.tokenizer / "tokenizer.json").is_file()
+    # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
+    vocabulary = len(load_tokenizer(str(run.tokenizer))) if is_trained else None
+    return describe(recipe_of(target), image_size=image_size, vocabulary=vocabulary)
 
 
 def recipe_of(target: str) -> Recipe:
     """The recipe that a path, a shipped name or a run directory stands for."""
-    inside_run = Path(target) / "recipe.yaml"
+    inside_run = RunDirectory(Path(target)).recipe_file
     return load_recipe(str(inside_run) if inside_run.is_file() else target)
 
 
-def describe(recipe: Recipe, *, image_size: Size | None = None) -> dict[str, object]:
-    """The parameter table of a recipe, built on the meta device."""
-    model = build_model(recipe.model, weights="random", device="meta")
+def describe(
+    recipe: Recipe, *, image_size: Size | None = None, vocabulary: int | None = None
+) -> dict[str, object]:
+    """The parameter table of a recipe, built on the meta device.
+
+    Args:
+        recipe: What is built.
+        image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
+        vocabulary: Entries of the trained tokenizer; None takes the most that the recipe allows.
+
+    Raises:
+        RecipeError: Its parts do not fit.
+        UsageError: The model cannot take pictures of this size.
+    """
+    model = build_model(recipe.model, weights="random", device="meta", vocabulary=vocabulary)
     rows = part_rows(model, kinds_of(recipe.model))
     stages = []
     for stage in recipe.stages:

@@ -68,7 +68,7 @@ def train(
     with DirectoryLock(out), StopSignals() as stop:
         directory.begin(recipe, resume=resume)
         workshop = open_workshop(recipe, options, tokenizer_folder=directory.tokenizer)
-        announce(describe(recipe), options)
+        announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
         _store_features(workshop, stop)
         first = _first_weights(workshop)
         results = []
@@ -249,7 +249,7 @@ def _summary(result: StageResult) -> dict[str, Any]:
 def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     """Build everything and look at one batch of each stage."""
     workshop = open_workshop(recipe, options, tokenizer_folder=None)
-    announce(describe(recipe), options)
+    announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
     stages = []
     for stage in recipe.stages:
         split = set_trainable(cast(TrainableModule, workshop.model), stage.train)

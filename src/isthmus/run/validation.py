@@ -24,9 +24,9 @@ _ROWS_AT_ONCE = 64
 class Validation:
     """Called by the trainer with the number of steps done.
 
-    Gives `val.loss` of each objective; for rows with pictures also `val.shuffled_gap`, the loss with the next row's picture
-    minus the loss with the right one (a model that looks has a gap above zero); for dual encoders R@1 among the pairs
-    looked at.
+    Gives `val.loss` of each objective; for rows with pictures also `val.shuffled_gap`, the loss with the next row's
+    picture minus the loss with the right one (a model that looks has a gap above zero); for dual encoders R@1 among the
+    pairs looked at.
     """
 
     def __init__(self, stage: TrainStage, settings: Settings, workshop: Workshop, stop: StopSignals) -> None:
