@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from isthmus.build.workshop import open_workshop
+from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.directory import RunDirectory
 from isthmus.run.load import load
 
@@ -97,3 +98,41 @@ def test_two_runs_of_a_recipe_are_equal_and_another_seed_is_not(
     assert (again.code, other.code) == (0, 0)
     assert small.final_hash(tmp_path / "again") == small.final_hash(runs["own"][0])
     assert small.final_hash(tmp_path / "other") != small.final_hash(runs["own"][0])
+
+
+CONNECTORS = {
+    "linear": "{kind: linear}",
+    "mlp": "{kind: mlp, depth: 2, pool: 2, norm: true, positions: true, dropout: 0.1}",
+    "perceiver_resampler": "{kind: perceiver_resampler, latents: 3, layers: 1, heads: 2, head_dim: 8, ffn_multiple: 2}",
+    "pixel_shuffle": "{kind: pixel_shuffle, factor: 2}",
+}
+TOKENS = {"linear": 16, "mlp": 4, "perceiver_resampler": 3, "pixel_shuffle": 4}
+
+
+@pytest.mark.parametrize("connector", CONNECTORS)
+def test_every_connector_learns_and_answers(tmp_path: Path, connector: str) -> None:
+    text = small.vision_language(stages=small.stage("align", "connector", "captions"))
+    recipe = small.written(
+        tmp_path / "recipe.yaml", text.replace("{kind: mlp, depth: 2}", CONNECTORS[connector])
+    )
+    assert small.isthmus("show", recipe, "--json").json["visual_tokens"] == TOKENS[connector]
+    assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 0
+    assert small.isthmus("ask", tmp_path / "run", small.picture(tmp_path / "a.png"), "what ?").code == 0
+
+
+@pytest.mark.parametrize("placeholder", ["virtual", "add", "{reuse: 7}"])
+@pytest.mark.parametrize("learns", ["connector", "connector, language"])
+def test_every_placeholder_learns_and_answers(
+    recipes: Path, tmp_path: Path, placeholder: str, learns: str
+) -> None:
+    text = (recipes / "lora.yaml").read_text().replace(", lora: {rank: 2, alpha: 4}", "")
+    text = text.replace("connector, lora", learns)
+    text = text.replace("  language:", f"  fusion: {{kind: splice, placeholder: {placeholder}}}\n  language:")
+    recipe = small.written(tmp_path / "recipe.yaml", text)
+    assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 0
+    assert small.isthmus("ask", tmp_path / "run", small.picture(tmp_path / "a.png"), "what").code == 0
+    model = load(tmp_path / "run", small.OPTIONS).workshop.model
+    language = load_file(recipes / "language" / "model.safetensors")["model.embed_tokens.weight"]
+    placed = {"virtual": len(language), "add": len(language), "{reuse: 7}": 7}
+    assert isinstance(model, VisionLanguageModel)
+    assert model.placeholder_id == placed[placeholder]
