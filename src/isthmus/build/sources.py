@@ -31,6 +31,7 @@ def build_source(config: Source) -> SampleSource:
                 num_samples=config.num_samples,
                 image_size=config.image_size,
                 seed=config.seed,
+                grey=config.grey,
             )
         case _:
             assert_never(config)

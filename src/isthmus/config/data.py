@@ -48,6 +48,8 @@ class SceneSource(Settings):
     """How many scenes the source has."""
     image_size: Count = 64
     """Height and width of a scene in pixels."""
+    grey: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of scenes drawn in grey, with captions that name no colour, so that shapes are learned apart from colours."""
     seed: int = 0
     """Which world; the same seed gives the same scenes on every machine."""
 

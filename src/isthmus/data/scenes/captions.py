@@ -34,6 +34,17 @@ def captions(scene: Scene) -> list[str]:
     return said
 
 
+def colourless(scene: Scene) -> list[str]:
+    """Return true captions that name no colour, for a scene drawn in grey."""
+    dice = Dice("colourless", scene.key)
+    things = scene.in_reading_order()
+    return [
+        f"{_listed([f'a {thing.size} {thing.shape} at the {scene.place(thing)}' for thing in things])} .",
+        f"{_listed([f'a {thing.shape} at the {scene.place(thing)}' for thing in dice.shuffled(things)])} .",
+        f"{_listed([f'a {thing.size} {thing.shape}' for thing in dice.shuffled(things)])} .",
+    ]
+
+
 def _described(thing: Thing) -> str:
     """Return a thing as a phrase, such as `a large red square`."""
     return f"a {thing.size} {thing.colour} {thing.shape}"

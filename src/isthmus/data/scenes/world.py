@@ -1,6 +1,7 @@
 """The built-in world: every scene, picture, text and question as a pure function of split, seed and index."""
 
 import math
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -78,6 +79,19 @@ class Scenes:
     def captions(self, scene: Scene) -> list[str]:
         """Return true captions; the first is complete: size, colour, shape and place of every thing."""
         return captions.captions(scene)
+
+    def in_grey(self, scene: Scene) -> tuple[Scene, list[str]]:
+        """Return the scene with every thing in a grey of its own, and captions that name no colour.
+
+        In training pictures a red thing is never a star, so an encoder may learn shapes only as far as colours leave them
+        open, and fail on held-out pairs. In grey, shape has to be seen for itself.
+        """
+        dice = Dice("grey", scene.key)
+        greys = [round(dice.between(20, 190)) for _ in scene.things]
+        things = tuple(
+            replace(thing, rgb=(grey, grey, grey)) for thing, grey in zip(scene.things, greys, strict=True)
+        )
+        return replace(scene, things=things), captions.colourless(scene)
 
     def questions(self, scene: Scene) -> list[Question]:
         """Return the questions about a scene's subjects, each with exactly one true answer.

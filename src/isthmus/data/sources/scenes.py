@@ -2,14 +2,19 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image
 
 from isthmus.core.errors import UsageError
-from isthmus.data.samples import ImageRef, Sample, Source
-from isthmus.data.scenes import Scene, Scenes
+from isthmus.data.samples import ImagePart, ImageRef, Sample, Source, Turn
+from isthmus.data.scenes import Question, Scene, Scenes
+from isthmus.data.scenes.dice import Dice
+
+QUESTIONS_A_TALK = 6
+"""Questions about one scene in a conversation: the picture is looked at once for all of them."""
 
 DRAWING = "drawing 1"
 """Changes whenever the same scene would be drawn in other pixels; part of a picture's name in the feature store."""
@@ -38,23 +43,31 @@ class SceneImage(ImageRef):
 
 
 class SceneSource(Source):
-    """Scenes of one split: each sample has captions, and one question with its answer and kind.
+    """Scenes of one split: each sample has captions, one question with its answer and kind, and a talk of several questions.
 
     Args:
         split: `train`, `val` or `test`.
         num_samples: How many; sample `i` is scene `i` of the split.
         image_size: Height and width in pixels.
         seed: Which world.
+        grey: Share of scenes drawn in grey, with captions that name no colour (see `Scenes.in_grey`).
     """
 
     def __init__(
-        self, *, split: Literal["train", "val", "test"], num_samples: int, image_size: int = 64, seed: int = 0
+        self,
+        *,
+        split: Literal["train", "val", "test"],
+        num_samples: int,
+        image_size: int = 64,
+        seed: int = 0,
+        grey: float = 0.0,
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
         self.world = Scenes(split=split, seed=seed, image_size=image_size)
         self.split = split
         self._num_samples = num_samples
+        self._grey = grey
         self.format = (
             f"built-in scenes ({num_samples} of split {split}, {image_size}x{image_size}, seed {seed})"
         )
@@ -66,6 +79,10 @@ class SceneSource(Source):
         """Scene `index`, undrawn."""
         scene, question = self.world.example(index)
         name = f"{self.split}-{index}"
+        if self._grey > 0 and Dice("is grey", scene.key).chance(self._grey):
+            drawn, said = self.world.in_grey(scene)
+            image = SceneImage(self.world, drawn, name=f"scene {name} in grey")
+            return Sample(id=name, origin=f"scene {name}", images=(image,), captions=tuple(said))
         return Sample(
             id=name,
             origin=f"scene {name}",
@@ -74,9 +91,32 @@ class SceneSource(Source):
             question=question.text,
             answers=(question.answer,),
             kind=question.kind,
+            turns=_talk((ImagePart(0),), self._asked(scene, question)),
         )
 
+    def _asked(self, scene: Scene, question: Question) -> list[Question]:
+        """The sample's own question and some others about the same scene."""
+        others = [one for one in self.world.questions(scene) if one.text != question.text]
+        return [question, *Dice("talk", scene.key).shuffled(others)[: QUESTIONS_A_TALK - 1]]
+
     def text_sample(self, index: int) -> Sample:
-        """Plain texts about scene `index` of an imagined world of training compositions; no picture belongs to them."""
+        """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
+
+        Three of four are a talk that begins with a full caption where a picture would stand; the others are captions.
+        """
         name = f"{self.split}-{index}"
-        return Sample(id=name, origin=f"text {name}", texts=tuple(self.world.sentences(index)))
+        scene, question = self.world.imagined(index)
+        said = self.world.captions(scene)
+        if index % 4 == 3:
+            return Sample(id=name, origin=f"text {name}", texts=tuple(said))
+        told = said[Dice("told", scene.key).pick((0, 1))]
+        talk = _talk((f"{told} ",), self._asked(scene, question))
+        return Sample(id=name, origin=f"text {name}", turns=talk)
+
+
+def _talk(about: tuple[ImagePart | str, ...], asked: Sequence[Question]) -> tuple[Turn, ...]:
+    turns: list[Turn] = []
+    for number, question in enumerate(asked):
+        turns.append(Turn("user", (*about, question.text) if number == 0 else (question.text,)))
+        turns.append(Turn("assistant", (question.answer,)))
+    return tuple(turns)
