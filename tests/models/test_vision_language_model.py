@@ -160,7 +160,7 @@ def test_lora_changes_nothing_at_the_start_and_is_a_part_of_its_own() -> None:
 
 
 def test_a_lora_target_that_matches_nothing_is_named() -> None:
-    with pytest.raises(ValueError, match="q_projj match no linear layer; this model has .*q_proj"):
+    with pytest.raises(ValueError, match=r"q_projj match no linear layer; this model has .*q_proj"):
         add_lora(small_model().language.network, LoraSettings(rank=2, alpha=4, targets=("q_projj",)))
 
 

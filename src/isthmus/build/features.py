@@ -24,7 +24,7 @@ from isthmus.training.features import FeatureStore
 
 _LOG = logging.getLogger(__name__)
 _PICTURES_AT_ONCE = 8
-"""Measured on MobileNetV2 at 224 px on two cores: 8 at once encode 100 pictures a second, 32 at once 38 (the cache spills)."""
+"""Small, because a large batch of feature maps spills the cache (measured by `bench/encoder.py`)."""
 _PICTURES_A_SHARD = 256
 
 

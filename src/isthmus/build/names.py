@@ -29,7 +29,7 @@ def locate(name: str, *, path: str) -> str:
     is_path = name.startswith(("${", "/", ".", "~"))
     if is_path and not Path(expanded).expanduser().exists():
         raise RecipeError(
-            f"{path}: '{name}' was looked for in {Path(expanded).name!r} under {str(Path(expanded).parent)!r} and is not there; "
+            f"{path}: '{name}' is not there (looked for {expanded}); "
             "correct the path, or set ISTHMUS_SHARED to the folder that ${shared} stands for"
         )
     return str(Path(expanded).expanduser()) if is_path else name

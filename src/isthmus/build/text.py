@@ -59,8 +59,8 @@ def _of_language(
                 )
             except OSError as error:
                 raise MachineError(
-                    f"model.language.name: the tokenizer of '{language.name}' is not on this machine and the network is not "
-                    "asked; pass --allow-network to fetch it, or give a folder"
+                    f"model.language.name: the tokenizer of '{language.name}' is not on this machine and the "
+                    "network is not asked; pass --allow-network to fetch it, or give a folder"
                 ) from error
         case _:
             assert_never(language)

@@ -75,7 +75,7 @@ class TrainStage(Settings):
     rows: Rows
     """How its samples are read."""
     captions: Literal["one", "all", "each"] = "one"
-    """One caption of each sample an epoch; every caption as a row of its own; or all captions of a picture in one row."""
+    """One caption of each sample an epoch; every caption as a row; or all captions of a picture in one row."""
     epochs: Count | None = None
     """Passes over the data; either this or `steps`."""
     steps: Count | None = None

@@ -43,7 +43,8 @@ class Batch:
         attention_mask: True where a token stands, False on padding.
         targets: For each position the id that should stand *there* (not shifted), or `IGNORED`.
         layout: Where the images belong.
-        image_of_text: For each text the row of its picture, where a picture has several; None where text i belongs to row i.
+        image_of_text: For each text the row of its picture, where a picture has several; None where text i
+            belongs to row i.
         image_ids: One hash or name a picture; equal names are the same picture (duplicates in a contrastive batch).
     """
 
@@ -82,7 +83,7 @@ class Batch:
 
 
 def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
-    """The same rows with picture `i` replaced by picture `order[i]` of the batch (shuffled and wrong-picture controls)."""
+    """The same rows with picture `i` replaced by picture `order[i]` of the batch (for controls)."""
     index = torch.as_tensor(order)
     return replace(
         batch,

@@ -1,4 +1,4 @@
-"""What models offer to objectives, and what a feature store offers to data; objectives speak to these, not to models."""
+"""What models offer to objectives and a feature store to data; objectives speak to these, not to models."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -101,7 +101,7 @@ class TrainableModel(Protocol):
         ...
 
     def parts(self) -> dict[str, torch.nn.Module]:
-        """The named parts a recipe can train or freeze; together they hold every parameter exactly once (tied ones shared)."""
+        """The named parts a recipe can train or freeze; together they hold every parameter."""
         ...
 
     def after_step(self, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Random choices as pure functions of their names, so that workers, ranks and restarts cannot change what a model sees."""
+"""Random choices as pure functions of their names: workers, ranks and restarts cannot change them."""
 
 import hashlib
 

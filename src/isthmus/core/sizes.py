@@ -27,7 +27,7 @@ def parse_size(text: str) -> Size:
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
     if match is None or int(match[1]) == 0 or match[2] == "0":
         raise UsageError(
-            f"'{text}' is not a picture size; expected WIDTHxHEIGHT in pixels such as 640x480, or one number for a square"
+            f"'{text}' is not a picture size; expected WIDTHxHEIGHT such as 640x480, or one number for a square"
         )
     width = int(match[1])
     return Size(height=int(match[2]) if match[2] else width, width=width)

@@ -11,7 +11,7 @@ from isthmus.data.samples import ImagePart, Sample, Source, Turn
 
 RowKind = Literal["captions", "questions", "conversations", "text"]
 CaptionUse = Literal["one", "all", "each"]
-"""One caption of each sample an epoch, every caption as a row of its own, or every caption beside its picture in one row."""
+"""One caption of each sample an epoch, every caption as a row, or all captions of a picture in one row."""
 
 EVERY = -1
 """The choice that means every caption at once."""

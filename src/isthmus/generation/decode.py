@@ -1,12 +1,13 @@
 """Decoding: from a batch of prompts to new tokens, by transformers' own generation over embeddings."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GenerationConfig
+from transformers._typing import GenerativePreTrainedModel
 
 from isthmus.core.batch import Batch
 from isthmus.parts.language.language_model import LanguageModel
@@ -68,12 +69,13 @@ def generate(
     with torch.random.fork_rng(devices=[], enabled=decoding.method == "sample"):
         if decoding.method == "sample":
             torch.manual_seed(seed)
-        new: Int[Tensor, "row token"] = model.language.network.generate(
+        network = cast(GenerativePreTrainedModel, model.language.network)
+        new = network.generate(
             inputs_embeds=model.embed(batch),
             attention_mask=batch.attention_mask.long(),
             generation_config=_configuration(decoding, end_ids, pad_id),
         )
-    return [_before_end(row, end_ids) for row in new.tolist()]
+    return [_before_end(row, end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
 
 
 def _configuration(decoding: Decoding, end_ids: tuple[int, ...], pad_id: int) -> GenerationConfig:

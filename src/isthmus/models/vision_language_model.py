@@ -40,7 +40,8 @@ class VisionLanguageModel(Model):
             vision: From pixels to patches.
             connector: From patches to visual tokens of the language model's width.
             language: The causal language model.
-            placeholder_id: The token id that marks a visual token's place; virtual ids are not below `language.vocabulary`.
+            placeholder_id: The token id that marks a visual token's place; virtual ids are not below
+                `language.vocabulary`.
             lora: The low-rank update inside `language`, so that it can be trained by name.
         """
         super().__init__()
@@ -71,8 +72,8 @@ class VisionLanguageModel(Model):
         visual = self.connector(patches)
         if batch.layout is not None and set(batch.layout.tokens_per_image) - {visual.shape[1]}:
             raise ValueError(
-                f"the processor planned {sorted(set(batch.layout.tokens_per_image))} visual tokens an image, but the connector "
-                f"gives {visual.shape[1]}; build both from the same recipe"
+                f"the processor planned {sorted(set(batch.layout.tokens_per_image))} visual tokens an image, but the "
+                f"connector gives {visual.shape[1]}; build both from the same recipe"
             )
         return rearrange(visual, "image token dim -> (image token) dim")
 

@@ -24,8 +24,8 @@ def patch_grid(size: Size, patch: int) -> Size:
 class ConvolutionalStem(nn.Module):
     """Small strided convolutions in place of one large one (Xiao et al., 2021, section 4).
 
-    The grid is the same as with `PatchEmbedding`, but shapes are seen before positions are mixed, so that a small encoder
-    learns them from few pictures.
+    The grid is the same as with `PatchEmbedding`, but shapes are seen before positions are mixed, so that a
+    small encoder learns them from few pictures.
     """
 
     def __init__(self, *, patch: int, width: int, channels: int = 3) -> None:

@@ -21,9 +21,9 @@ def masked_mean(
 class AttentionPool(nn.Module):
     """Learned queries look at the tokens; each gives a weighted mean of them, and a projection reads all of these.
 
-    The attention-pooling head of Zhai et al. (2022, section 3.1) without its key and value matrices: one query a head is
-    learned in the tokens' own space, where a key matrix would only rotate it, and values are mixed after pooling, which is
-    the same sum at a fraction of the cost (no matrix of width x width on every token).
+    The attention-pooling head of Zhai et al. (2022, section 3.1) without its key and value matrices: one query
+    a head is learned in the tokens' own space, where a key matrix would only rotate it, and values are mixed after
+    pooling, which is the same sum at a fraction of the cost (no matrix of width x width on every token).
     """
 
     def __init__(self, *, width: int, num_heads: int) -> None:
@@ -56,7 +56,7 @@ def square_side(num_patches: int) -> int:
 
 
 def pool_grid(patches: Float[Tensor, "image patch dim"], side: int) -> Float[Tensor, "image pooled dim"]:
-    """Average a square grid to `side` x `side` tokens; where `side` does not divide the grid, windows overlap by a row."""
+    """Average a square grid to `side` x `side` tokens; windows overlap where `side` does not divide it."""
     grid = rearrange(
         patches, "image (row column) dim -> image dim row column", row=square_side(patches.shape[1])
     )

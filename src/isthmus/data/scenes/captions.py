@@ -9,9 +9,9 @@ def captions(scene: Scene) -> list[str]:
     """Return true captions of a scene, marks apart from words by a space.
 
     The first names every thing with its size, colour, shape and place in reading order; the second says the
-    same in a drawn order and other words. Then follow one about a single thing, two that leave the colours out (a reader
-    who only ever saw them would not learn shapes through colours) and, where the scene allows, one that relates two things
-    and one that counts.
+    same in a drawn order and other words. Then follow one about a single thing, two that leave the colours out
+    (a reader who only ever saw them would not learn shapes through colours) and, where the scene allows, one that
+    relates two things and one that counts.
     """
     dice = Dice("captions", scene.key)
     phrases = [f"{_described(thing)} at the {scene.place(thing)}" for thing in scene.in_reading_order()]

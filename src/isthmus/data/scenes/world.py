@@ -83,8 +83,8 @@ class Scenes:
     def in_grey(self, scene: Scene) -> tuple[Scene, list[str]]:
         """Return the scene with every thing in a grey of its own, and captions that name no colour.
 
-        In training pictures a red thing is never a star, so an encoder may learn shapes only as far as colours leave them
-        open, and fail on held-out pairs. In grey, shape has to be seen for itself.
+        In training pictures a red thing is never a star, so an encoder may learn shapes only as far as colours
+        leave them open, and fail on held-out pairs. In grey, shape has to be seen for itself.
         """
         dice = Dice("grey", scene.key)
         greys = [round(dice.between(20, 190)) for _ in scene.things]

@@ -43,7 +43,7 @@ class SceneImage(ImageRef):
 
 
 class SceneSource(Source):
-    """Scenes of one split: each sample has captions, one question with its answer and kind, and a talk of several questions.
+    """Scenes of one split: each sample has captions, a question with its answer and kind, and a talk of several.
 
     Args:
         split: `train`, `val` or `test`.

@@ -31,8 +31,8 @@ class MLPShape:
 class MLPConnector(Connector):
     """The same layers on every token; optionally the grid is averaged to fewer tokens, and learned positions are added.
 
-    LLaVA-1.5 has no norm, pooling or positions. A convolutional encoder's features want norm and positions: their scale is
-    far from a language model's embeddings, and nothing in them says where on the grid they stand.
+    LLaVA-1.5 has no norm, pooling or positions. A convolutional encoder's features want norm and positions:
+    their scale is far from a language model's embeddings, and nothing in them says where on the grid they stand.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class ResamplerLayer(nn.Module):
 
 
 class PerceiverResampler(Connector):
-    """Learned latents summarise the patches in `num_layers` rounds; a last map reaches the language width if it differs."""
+    """Learned latents summarise the patches in rounds; a last map reaches the language width if it differs."""
 
     def __init__(
         self,

@@ -56,18 +56,24 @@ class LanguageModel(nn.Module):
         return cast(PreTrainedModel, self.network.base_model)
 
     @property
+    def _embeddings(self) -> nn.Embedding:
+        table = self.network.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table
+
+    @property
     def width(self) -> int:
         """Size of an embedding."""
-        return int(self.network.get_input_embeddings().weight.shape[1])
+        return self._embeddings.embedding_dim
 
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding table: ids from here on are free for virtual placeholders."""
-        return int(self.network.get_input_embeddings().weight.shape[0])
+        return self._embeddings.num_embeddings
 
     def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
         """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
-        return self.network.get_input_embeddings()(token_ids)
+        return self._embeddings(token_ids)
 
     def forward(
         self, embeddings: Float[Tensor, "row token dim"], attention_mask: Bool[Tensor, "row token"]
@@ -84,7 +90,9 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
         """The output head, for the positions that need it."""
-        return self.network.get_output_embeddings()(hidden)
+        head = self.network.get_output_embeddings()
+        assert head is not None
+        return head(hidden)
 
 
 def positions_of(attention_mask: Bool[Tensor, "row token"]) -> Int[Tensor, "row token"]:
@@ -104,7 +112,7 @@ def build_llama(shape: LlamaShape) -> PreTrainedModel:
         max_position_embeddings=shape.context,
         attention_dropout=shape.attention_dropout,
         tie_word_embeddings=True,
-        # The usual 0.02 is made for widths in the thousands; a small model needs about twice the steps with it (measured).
+        # The usual 0.02 is made for widths in the thousands; with it a small model needs about twice the steps.
         initializer_range=shape.width**-0.5,
         pad_token_id=0,
         bos_token_id=1,

@@ -26,7 +26,7 @@ class LoraSettings:
 
 
 class LoraUpdate(nn.Module):
-    """A view on the update's own layers inside the language model, so that a recipe can train them by the name `lora`."""
+    """A view on the update's layers inside the language model, so that recipes can train them as `lora`."""
 
     def __init__(self, layers: list[LoraLayer]) -> None:
         super().__init__()

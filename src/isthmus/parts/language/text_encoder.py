@@ -40,8 +40,9 @@ class TextEncoder(nn.Module):
             embed_dim: Size of the vector.
             pool: How tokens become one vector.
             word_dropout: Fraction of tokens (never all of them) hidden in training.
-            rarity: For `mean`: weigh tokens by learned numbers that start at log(1 + id). Ids of a trained word tokenizer are
-                ordered by frequency, so by Zipf's law that is the inverse document frequency up to a constant.
+            rarity: For `mean`: weigh tokens by learned numbers that start at log(1 + id). Ids of a trained
+                word tokenizer are ordered by frequency, so by Zipf's law that is the inverse document
+                frequency up to a constant.
         """
         super().__init__()
         self.context = context

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from isthmus.core.sizes import Size
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
-"""Which tokens leave an encoder: grid patches, CLS and patches, CLS alone, its pooled vector, its vector in the shared space."""
+"""Which tokens leave an encoder: patches, CLS and patches, CLS, its pooled vector, its projected vector."""
 
 
 class VisionEncoder(nn.Module, ABC):

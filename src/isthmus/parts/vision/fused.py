@@ -46,6 +46,6 @@ def assert_same_output(before: torch.Tensor, after: torch.Tensor) -> None:
     difference = float((before - after).abs().max() / before.abs().max().clamp(min=1e-12))
     if not difference <= TOLERANCE:
         raise ValueError(
-            f"folding the batch norms changed the encoder's output by {difference:.2g} of its scale (allowed {TOLERANCE}); "
+            f"folding the batch norms changed the output by {difference:.2g} of its scale (allowed {TOLERANCE}); "
             "its norms do not directly follow its convolutions: encode without folding"
         )

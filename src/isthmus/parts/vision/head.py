@@ -15,7 +15,7 @@ Pooling = Literal["mean", "first", "attention", "mean_attention"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadDropout:
-    """What is dropped in training: fractions of feature channels (the same at every position), of patches, of the output."""
+    """What is dropped in training: fractions of feature channels, of patches, of the output."""
 
     channels: float = 0.0
     patches: float = 0.0
@@ -25,9 +25,10 @@ class HeadDropout:
 class ImageHead(nn.Module):
     """Norm, pooling over all positions, projection.
 
-    `mean_attention` joins the plain mean, which keeps what the encoder was trained to say, with learned queries that choose
-    where to look. A `token` norm is a layer norm; a `channel` norm brings every channel to zero mean and unit spread over
-    the pictures (batch norm without weights), which a convolutional encoder's sparse, unequal channels want.
+    `mean_attention` joins the plain mean, which keeps what the encoder was trained to say, with learned
+    queries that choose where to look. A `token` norm is a layer norm; a `channel` norm brings every channel to
+    zero mean and unit spread over the pictures (batch norm without weights), which a convolutional encoder's
+    sparse, unequal channels want.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ImageHead(nn.Module):
         return rearrange(flat, "(image patch) dim -> image patch dim", image=patches.shape[0])
 
     def _kept(self, tokens: Float[Tensor, "image patch dim"]) -> Bool[Tensor, "image patch"]:
-        """Which patches are looked at; each picture loses its own share of them, on average `patches`, and keeps one."""
+        """Which patches are looked at; each picture loses its own share, on average `patches`."""
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.training and self.rates.patches > 0:
             share = 2 * self.rates.patches * torch.rand(tokens.shape[0], 1, device=tokens.device)

@@ -1,10 +1,12 @@
 """Vision encoders from Hugging Face folders or the hub: convolutional grids and vision transformers."""
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from isthmus.core.sizes import Size
 from isthmus.parts.checkpoints import PretrainedSource, load_network
@@ -13,7 +15,7 @@ from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
 
 
 class ConvolutionalEncoder(VisionEncoder):
-    """A convolutional network's last feature map: every grid position is a token (MobileNetV2: 7 x 7 x 1,280 at 224 px)."""
+    """A convolutional network's last feature map, every grid position a token (MobileNetV2: 7 x 7)."""
 
     def __init__(self, *, network: nn.Module, image_size: Size, width: int, stride: int) -> None:
         """Wrap a network whose output has a `last_hidden_state` of shape (image, dim, row, column).
@@ -51,7 +53,9 @@ class ConvolutionalEncoder(VisionEncoder):
         probe = torch.rand(2, 3, *self.image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
         before = self.forward(probe)
         num_fused = fuse_batch_norms(self.network)
-        self.network.to(memory_format=torch.channels_last)
+        for weight in self.network.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         assert_same_output(before, self.forward(probe))
         return num_fused
 
@@ -60,7 +64,7 @@ class TransformerEncoder(VisionEncoder):
     """A Hugging Face vision transformer's last hidden states."""
 
     def __init__(
-        self, *, network: nn.Module, image_size: Size, patch: int, num_prefix: int, features: Features
+        self, *, network: PreTrainedModel, image_size: Size, patch: int, num_prefix: int, features: Features
     ) -> None:
         """Wrap a network with `last_hidden_state` of shape (image, token, dim).
 
@@ -116,7 +120,9 @@ def load_vision_encoder(source: PretrainedSource, features: Features) -> VisionE
     """
     network = load_network(AutoModel, source)
     config = network.config
-    vision = network.get_submodule("vision_model") if config.model_type in ("clip", "siglip") else network
+    vision = network
+    if config.model_type in ("clip", "siglip"):
+        vision = cast(PreTrainedModel, network.get_submodule("vision_model"))
     if config.model_type == "mobilenet_v2":
         if features != "patches":
             raise ValueError(f"a convolutional encoder gives patches (its grid positions), not '{features}'")

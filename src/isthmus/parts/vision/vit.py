@@ -1,4 +1,4 @@
-"""The vision transformer (Dosovitskiy et al., 2021): patches, a CLS token, learned positions, pre-norm blocks, a final norm."""
+"""The vision transformer (Dosovitskiy et al., 2021): patches, CLS, learned positions, blocks, a norm."""
 
 from typing import Literal
 
