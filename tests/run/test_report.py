@@ -35,12 +35,14 @@ def test_questions_give_verdict_controls_curves_examples_and_what_to_do_next(tmp
         json.dumps(skips | {"truncated_fraction": 0.125, "supervised_fraction": 0.25, "num_tokens": 9})
     )
     directory.add_results(
-        run=str(directory.path),
-        stages=[stage("align"), stage("together", 5000, stopped_early=True)],
-        evaluation={"test": answered()},
-        examples=ANSWERS,
-        peak_memory_bytes=1_430_000_000,
-        command="isthmus demo",
+        {
+            "run": str(directory.path),
+            "stages": [stage("align"), stage("together", 5000, stopped_early=True)],
+            "evaluation": {"test": answered()},
+            "examples": ANSWERS,
+            "peak_memory_bytes": 1_430_000_000,
+            "command": "isthmus demo",
+        }
     )
 
     assert write_run_report(directory) == directory.report
@@ -85,7 +87,7 @@ def test_questions_give_verdict_controls_curves_examples_and_what_to_do_next(tmp
 def test_right_after_training_the_page_has_no_evaluation(tmp_path: Path) -> None:
     directory = run_of(recipe_for("questions"), tmp_path)
     log(directory, "align", {"kind": "train", "step": 1, "loss": 2.0})
-    directory.add_results(run=str(tmp_path), stages=[stage("align")])
+    directory.add_results({"run": str(tmp_path), "stages": [stage("align")]})
     write_run_report(directory)
     words = text_of(directory.report.read_text(encoding="utf-8"))
     assert "Stage align" in words and "Loss in training" in words and "connector" in words
@@ -122,7 +124,7 @@ def test_captions_show_scores_by_picture_and_best_middling_worst(tmp_path: Path)
         {"row": row, "caption": f"caption {row}", "other_caption": "other", "references": ["one", "two"], "cider": row / 32}
         for row in range(30)
     ]  # fmt: skip
-    directory.add_results(evaluation={"test": judged}, examples=rows)
+    directory.add_results({"evaluation": {"test": judged}, "examples": rows})
     page = write_run_report(directory).read_text(encoding="utf-8")
     words = text_of(page)
     assert "metric real blank shuffled CIDEr 0.438 0.406–0.469 0.500 0.469–0.531" in words
@@ -150,7 +152,7 @@ def test_retrieval_shows_both_ways_and_hits_from_first_to_last_place(tmp_path: P
     validation = {"kind": "validation", "step": 2, "val.text_to_image_r1": 0.25, "val.image_to_text_r1": 0.5}
     log(directory, "contrast", {"kind": "train", "step": 1, "loss": 2.0}, validation)
     judged = {"task": "retrieval", "metrics": both, "controls": {"shuffled": both}, "n": 30}
-    directory.add_results(evaluation={"test": judged}, examples=rows)
+    directory.add_results({"evaluation": {"test": judged}, "examples": rows})
     page = write_run_report(directory).read_text(encoding="utf-8")
     words = text_of(page)
     assert (
@@ -175,7 +177,7 @@ def test_data_that_is_not_here_costs_only_the_pictures(tmp_path: Path) -> None:
         f"{text}{LANGUAGE}evaluation: {{task: questions, val: val, test: test}}\n", "a recipe"
     )
     directory = run_of(recipe, tmp_path / "run")
-    directory.add_results(evaluation={"test": answered()}, examples=ANSWERS)
+    directory.add_results({"evaluation": {"test": answered()}, "examples": ANSWERS})
     page = write_run_report(directory).read_text(encoding="utf-8")
     assert pictures_in(page) == 0
     assert "question 1?" in text_of(page) and "Pictures of examples are left out" in text_of(page)

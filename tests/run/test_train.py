@@ -120,7 +120,7 @@ def test_every_connector_learns_and_answers(tmp_path: Path, connector: str) -> N
     assert small.isthmus("ask", tmp_path / "run", small.picture(tmp_path / "a.png"), "what ?").code == 0
 
 
-@pytest.mark.parametrize("placeholder", ["virtual", "add", "{reuse: 0}"])
+@pytest.mark.parametrize("placeholder", ["virtual", "add", "{reuse: 1}"])
 @pytest.mark.parametrize("learns", ["connector", "connector, language"])
 def test_every_placeholder_learns_and_answers(
     recipes: Path, tmp_path: Path, placeholder: str, learns: str
@@ -133,6 +133,14 @@ def test_every_placeholder_learns_and_answers(
     assert small.isthmus("ask", tmp_path / "run", small.picture(tmp_path / "a.png"), "what").code == 0
     model = load(tmp_path / "run", small.OPTIONS).workshop.model
     language = load_file(recipes / "language" / "model.safetensors")["model.embed_tokens.weight"]
-    placed = {"virtual": len(language), "add": len(language), "{reuse: 0}": 0}
+    placed = {"virtual": len(language), "add": len(language), "{reuse: 1}": 1}
     assert isinstance(model, VisionLanguageModel)
     assert model.placeholder_id == placed[placeholder]
+
+
+@pytest.mark.parametrize("taken", [0, 2, 3])
+def test_a_placeholder_that_rows_need_otherwise_is_refused(recipes: Path, taken: int) -> None:
+    change = f"model.fusion={{kind: splice, placeholder: {{reuse: {taken}}}}}"
+    refused = small.isthmus("train", recipes / "lora.yaml", change, "--dry-run")
+    assert refused.code == 2
+    assert f"id {taken}" in refused.sentence

@@ -1,39 +1,22 @@
 import json
-import logging
 import math
-import os
-import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from isthmus.core.batch import IGNORED, Batch
-from isthmus.core.errors import CheckpointError, DataError, GuardError, RecipeError, Stopped
+from isthmus.core.errors import DataError, GuardError
 from isthmus.core.protocols import Encoded, Objective, Progress, Term, TrainableModel
-from isthmus.core.randomness import generator_of
-from isthmus.training.checkpoint import CheckpointIdentity, CheckpointStore
-from isthmus.training.features import FeatureStore
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.optimizer import OptimizerSettings
-from isthmus.training.parameters import TrainableSplit, set_trainable
-from isthmus.training.settings import Services, StageResult, StageSettings
-from isthmus.training.signals import StopSignals
+from isthmus.training.parameters import set_trainable
+from isthmus.training.settings import Services, StageResult
 from isthmus.training.trainer import Trainer
 
 from .toy import ToyModel, ToyNextToken, ToyStream, merged
-
-SETTINGS = StageSettings(
-    stage="align",
-    seed=0,
-    num_steps=6,
-    precision="fp32",
-    optimizer=OptimizerSettings(lr=0.05, weight_decay=0.1),
-)
-PARTS = ("connector", "language")
+from .trainers import PARTS, SETTINGS, make_trainer, records
 
 
 class Merged:
@@ -44,34 +27,6 @@ class Merged:
 
     def micro_batches(self, step: int) -> list[Batch]:
         return [merged(self._stream.micro_batches(step))]
-
-
-def _trainer(
-    model: ToyModel,
-    stream: object = None,
-    settings: StageSettings = SETTINGS,
-    parts: Sequence[str] = PARTS,
-    **services: object,
-) -> tuple[Trainer, TrainableSplit]:
-    split = set_trainable(model, parts)
-    trainer = Trainer(
-        model=model,
-        split=split,
-        objectives={"next_token": (ToyNextToken(model), 1.0)},
-        stream=stream or ToyStream(),
-        settings=settings,
-        services=Services(**services),
-    )
-    return trainer, split
-
-
-def _records(path: Path, kind: str) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
-
-
-def _store(path: Path) -> CheckpointStore:
-    return CheckpointStore(path, identity=CheckpointIdentity.here(recipe_hash="r", frozen_hash="f"), keep=9)
 
 
 def test_the_toy_is_what_the_trainer_asks_for() -> None:
@@ -90,9 +45,9 @@ def test_training_learns_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
             return constant[step]
 
     settings = replace(SETTINGS, num_steps=60)
-    trainer, split = _trainer(model, Repeated(), settings, log=MetricsLog(tmp_path / "m.jsonl"))
+    trainer, split = make_trainer(model, Repeated(), settings, log=MetricsLog(tmp_path / "m.jsonl"))
     result = trainer.run()
-    losses = [record["loss"] for record in _records(tmp_path / "m.jsonl", "train")]
+    losses = [record["loss"] for record in records(tmp_path / "m.jsonl", "train")]
     assert losses[-1] < 0.6 * losses[0]
     assert result == StageResult(
         stage="align",
@@ -119,7 +74,7 @@ def test_accumulation_equals_the_big_batch(rows: tuple[int, ...]) -> None:
     weights = []
     for each in (stream, Merged(stream)):
         model = ToyModel().double()
-        trainer, _ = _trainer(model, each)
+        trainer, _ = make_trainer(model, each)
         trainer.run()
         weights.append(model.state_dict())
     for name, tensor in weights[0].items():
@@ -130,7 +85,7 @@ def test_one_step_is_the_gradient_of_the_mean_over_tokens() -> None:
     model = ToyModel().double()
     stream = ToyStream(rows=(1, 4), dtype=torch.float64)
     settings = replace(SETTINGS, num_steps=1, optimizer=OptimizerSettings(clip=None), audit_steps=0)
-    trainer, split = _trainer(model, stream, settings)
+    trainer, split = make_trainer(model, stream, settings)
     reference = ToyModel().double()
     reference.load_state_dict(model.state_dict())
     trainer.run()
@@ -150,8 +105,8 @@ def test_counts_of_other_processes_divide_the_loss(tmp_path: Path) -> None:
     losses = []
     for number, all_sum in enumerate((lambda counts: counts, lambda counts: 3 * counts)):
         log = MetricsLog(tmp_path / f"{number}.jsonl")
-        _trainer(ToyModel(), log=log, all_sum=all_sum)[0].run()
-        losses.append(_records(tmp_path / f"{number}.jsonl", "train")[0]["loss"])
+        make_trainer(ToyModel(), log=log, all_sum=all_sum)[0].run()
+        losses.append(records(tmp_path / f"{number}.jsonl", "train")[0]["loss"])
     assert losses[1] == pytest.approx(losses[0] / 3)
 
 
@@ -205,7 +160,7 @@ def test_a_part_that_no_objective_reaches_stops_the_run() -> None:
             return Encoded(hidden=self.language["norm"](hidden))
 
     with pytest.raises(GuardError, match=r"connector\.bias, connector\.weight"):
-        _trainer(Blind())[0].run()
+        make_trainer(Blind())[0].run()
 
 
 def test_a_step_without_supervised_tokens_is_an_error() -> None:
@@ -217,7 +172,7 @@ def test_a_step_without_supervised_tokens_is_an_error() -> None:
     with pytest.raises(
         DataError, match=r"step 0 of stage 'align' has nothing to learn for 'next_token': its 5 rows"
     ):
-        _trainer(ToyModel(), Silent())[0].run()
+        make_trainer(ToyModel(), Silent())[0].run()
 
 
 def test_weights_of_objectives_and_names_of_terms(tmp_path: Path) -> None:
@@ -232,7 +187,7 @@ def test_weights_of_objectives_and_names_of_terms(tmp_path: Path) -> None:
         services=Services(log=MetricsLog(tmp_path / "m.jsonl")),
     )
     trainer.run()
-    record = _records(tmp_path / "m.jsonl", "train")[0]
+    record = records(tmp_path / "m.jsonl", "train")[0]
     assert record["again.next_token"] == record["next_token"]
     assert record["loss"] == pytest.approx(1.5 * record["next_token"])
     assert record["count.next_token"] == sum(batch.num_supervised for batch in ToyStream().micro_batches(0))
@@ -242,7 +197,7 @@ def test_weights_of_objectives_and_names_of_terms(tmp_path: Path) -> None:
 def test_the_gradient_is_clipped_to_its_norm() -> None:
     model = ToyModel()
     settings = replace(SETTINGS, num_steps=1, optimizer=OptimizerSettings(clip=1e-3))
-    trainer, split = _trainer(model, settings=settings)
+    trainer, split = make_trainer(model, settings=settings)
     trainer.run()
     norm = torch.cat([parameter.grad.flatten() for parameter in split.trainable.values()]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)
@@ -268,107 +223,15 @@ def test_validation_sees_the_average_and_disturbs_nothing(tmp_path: Path) -> Non
             return {"val.loss": float(step)}
 
         log = MetricsLog(tmp_path / f"{validates}.jsonl")
-        trainer, _ = _trainer(model, settings=settings, validate=validate if validates else None, log=log)
+        trainer, _ = make_trainer(model, settings=settings, validate=validate if validates else None, log=log)
         result = trainer.run()
-        finals.append((model.state_dict(), _records(tmp_path / f"{validates}.jsonl", "train"), torch.rand(3)))
+        finals.append((model.state_dict(), records(tmp_path / f"{validates}.jsonl", "train"), torch.rand(3)))
         if validates:
             assert [step for step, _ in seen] == [3, 6, 7]
             assert result.validation == {"val.loss": 7.0}
             assert torch.equal(seen[-1][1], model.connector.weight)  # the final weights are the averaged ones
-            assert [r["val.loss"] for r in _records(tmp_path / "True.jsonl", "validation")] == [3.0, 6.0, 7.0]
+            assert [r["val.loss"] for r in records(tmp_path / "True.jsonl", "validation")] == [3.0, 6.0, 7.0]
     (with_weights, with_records, with_random), (without_weights, without_records, without_random) = finals
     assert all(torch.equal(with_weights[name], without_weights[name]) for name in with_weights)
     assert [r["loss"] for r in with_records] == [r["loss"] for r in without_records]
     assert torch.equal(with_random, without_random)
-
-
-def test_a_cap_on_minutes_ends_the_stage_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = replace(SETTINGS, minutes=1e-9)
-    trainer, _ = _trainer(ToyModel(), settings=settings, checkpoints=_store(tmp_path))
-    with caplog.at_level(logging.WARNING):
-        result = trainer.run()
-    assert (result.steps, result.stopped_early) == (1, True)
-    assert "cap of 1e-09 minutes" in caplog.text
-    resumed = _trainer(ToyModel(), settings=settings, checkpoints=_store(tmp_path))[0].run(resume=True)
-    assert (resumed.steps, resumed.stopped_early, resumed.loss) == (1, True, result.loss)
-
-
-def test_a_signal_ends_the_step_saves_and_reports(tmp_path: Path) -> None:
-    class Interrupted(ToyStream):
-        def micro_batches(self, step: int) -> list[Batch]:
-            if step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().micro_batches(step)
-
-    with StopSignals() as stop:
-        trainer, _ = _trainer(ToyModel(), Interrupted(), checkpoints=_store(tmp_path), stop=stop)
-        with pytest.raises(Stopped, match="stopped by SIGTERM after step 3 of 6; it is saved") as caught:
-            trainer.run()
-    assert caught.value.exit_code == 143
-    assert _store(tmp_path).steps() == [3]
-
-
-def test_a_directory_with_checkpoints_is_not_started_over(tmp_path: Path) -> None:
-    _trainer(ToyModel(), checkpoints=_store(tmp_path))[0].run()
-    with pytest.raises(CheckpointError, match=r"already has checkpoints \(newest: step 6\).*--resume"):
-        _trainer(ToyModel(), checkpoints=_store(tmp_path))[0].run()
-
-
-def test_senseless_settings_are_refused() -> None:
-    with pytest.raises(RecipeError, match="num_steps of stage 'align' is 0"):
-        replace(SETTINGS, num_steps=0)
-
-
-class WithEncoder(ToyModel):
-    """The toy behind a frozen encoder of pictures, which it runs unless features are given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Conv2d(3, 4, 2, stride=2)
-
-    def parts(self) -> dict[str, nn.Module]:
-        return super().parts() | {"encoder": self.encoder}
-
-    def patches(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.encoder(pixels).flatten(2).mT
-
-    def encode(self, batch: Batch) -> Encoded:
-        features = batch.features if batch.pixels is None else self.patches(batch.pixels)
-        return super().encode(replace(batch, features=features))
-
-
-class Pictures:
-    """The toy's rows with pictures, or with stored features of these pictures."""
-
-    def __init__(self, store: FeatureStore | None) -> None:
-        self._store = store
-
-    def micro_batches(self, step: int) -> list[Batch]:
-        return [self._row(batch) for batch in ToyStream(rows=(3, 2)).micro_batches(step)]
-
-    def _row(self, batch: Batch) -> Batch:
-        if self._store is not None:
-            return replace(batch, features=self._store.read_batch(batch.sample_ids))
-        pixels = torch.stack([torch.randn(3, 4, 4, generator=generator_of(row)) for row in batch.sample_ids])
-        return replace(batch, pixels=pixels, features=None)
-
-
-def test_training_on_stored_features_equals_live_ones(tmp_path: Path) -> None:
-    encoder = WithEncoder().eval()
-    store = FeatureStore(tmp_path, {"weights": "toy"}, dtype="float32", pictures_per_shard=8)
-    rows = [batch for step in range(6) for batch in Pictures(None).micro_batches(step)]
-    with torch.no_grad():
-        pictures = [
-            (row, encoder.patches(p[None])[0])
-            for b in rows
-            for row, p in zip(b.sample_ids, b.pixels, strict=True)
-        ]
-    store.write(pictures, num_pictures=len(pictures))
-    weights = []
-    for stream in (Pictures(None), Pictures(store)):
-        model = WithEncoder()
-        _trainer(model, stream)[0].run()
-        weights.append(model.state_dict())
-    assert max((weights[0][n].double() - weights[1][n].double()).abs().max() for n in weights[0]) <= 1e-5

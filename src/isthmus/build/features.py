@@ -90,10 +90,12 @@ def fill_store(
 def _note(image: ImageRef, store: FeatureStore, wanted: dict[str, ImageRef]) -> None:
     try:
         digest = image.digest()
-    except BadSample:
-        return  # the stream that meets it counts it, names it and stops above its limit
-    if digest not in store:
-        wanted.setdefault(digest, image)
+    except BadSample as error:
+        # The stream that meets this picture counts it and stops the run above its limit.
+        _LOG.warning("left out of the feature store: %s", error)
+    else:
+        if digest not in store:
+            wanted.setdefault(digest, image)
 
 
 def _encoded(
@@ -128,7 +130,8 @@ def _prepared(
     for name, image in group:
         try:
             pixels.append(images(image.picture(), image.name))
-        except BadSample:
-            continue  # as in _note
-        names.append(name)
+        except BadSample as error:
+            _LOG.warning("left out of the feature store: %s", error)
+        else:
+            names.append(name)
     return names, torch.stack(pixels) if pixels else None

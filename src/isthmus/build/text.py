@@ -12,7 +12,7 @@ from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLangua
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import words
 from isthmus.data.templates import ChatTemplate
-from isthmus.data.text import CaptionEncoder, TextCodec
+from isthmus.data.text import CaptionEncoder, TextCodec, pad_id_of
 from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
 
 
@@ -94,7 +94,7 @@ def build_codec(
     """How conversations become ids for this language model; without a template by the one that the recipe names.
 
     Raises:
-        RecipeError: There is no such template, or the tokenizer lacks its special tokens.
+        RecipeError: There is no such template, the tokenizer lacks its special tokens, or the placeholder is one of them.
     """
     language = model.language
     context = language.context
@@ -105,6 +105,12 @@ def build_codec(
                 "model.language.context: the tokenizer does not say how many tokens its model takes; give the number"
             )
         context = int(limit)
+    taken = (pad_id_of(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    if placeholder_id in taken:
+        raise RecipeError(
+            f"model.fusion.placeholder.reuse: id {placeholder_id} is '{tokenizer.convert_ids_to_tokens(placeholder_id)}', "
+            "which begins, ends or fills up rows; choose an id that nothing else uses, or virtual"
+        )
     return TextCodec(
         tokenizer=tokenizer,
         template=template or ChatTemplate.from_name(language.template),

@@ -32,9 +32,10 @@ class TransformerShape:
 class Block(nn.Module):
     """One pre-norm block with exact GELU.
 
-    Weights start as in CLIP's published code: normal with deviation width^-0.5 into attention, (2 width)^-0.5 into the
-    feed-forward, and width^-0.5 (2 layers)^-0.5 on the way back. A fixed 0.02 is made for widths near 768; at width 64 to
-    128 it is so small that the first hundreds of steps go into growing out of it (measured on drawn scenes).
+    Weights start as in CLIP's published code: normal with deviation width^-0.5 into attention, (2 width)^-0.5
+    into the feed-forward, and width^-0.5 (2 layers)^-0.5 on the way back. A fixed 0.02 is made for widths near
+    768; at width 64 to 128 it is so small that hundreds of steps go into growing out of it (measured on drawn
+    scenes).
     """
 
     def __init__(self, shape: TransformerShape) -> None:

@@ -36,7 +36,7 @@ def demo(*, out: Path, options: RunOptions) -> dict[str, Any]:
         "seconds": time.monotonic() - started,
         "report": str(directory.report),
     }
-    directory.add_results(**summary, peak_memory_bytes=peak_memory_bytes(), command="isthmus demo")
+    directory.add_results(summary | {"peak_memory_bytes": peak_memory_bytes(), "command": "isthmus demo"})
     write_run_report(directory)
     return summary | {"stages": trained["stages"], "results": str(directory.results)}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -89,9 +90,9 @@ class RunDirectory:
                 f"{self.results} is no JSON any more; remove it and evaluate again"
             ) from error
 
-    def add_results(self, **measured: Any) -> None:
+    def add_results(self, measured: Mapping[str, Any]) -> None:
         """Write more numbers beside those that are there."""
-        replace_json(self.results, self.read_results() | measured)
+        replace_json(self.results, self.read_results() | dict(measured))
 
     def read_recipe(self) -> Recipe:
         """The recipe this run was made with.

@@ -49,7 +49,11 @@ def evaluate(
     examples = judged.pop("examples")
     measured = loaded.directory.read_results().get("evaluation", {})
     loaded.directory.add_results(
-        evaluation=measured | {split if data is None else name: judged}, examples=examples
+        {
+            "evaluation": measured | {split if data is None else name: judged},
+            "examples": examples,
+            "examples_source": name,
+        }
     )
     write_run_report(loaded.directory)
     return judged

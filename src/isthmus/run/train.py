@@ -25,6 +25,7 @@ from isthmus.core.errors import CheckpointError, Stopped
 from isthmus.core.options import RunOptions
 from isthmus.data.stream import BatchStream
 from isthmus.data.vocabulary import load_tokenizer
+from isthmus.models.language_model import LanguageModelOnly
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
@@ -77,7 +78,7 @@ def train(
             results.append(_run_stage(workshop, index, directory, resume=resume, options=options, stop=stop))
         _hand_on(workshop, directory)
         summary = {"run": str(out), "stages": [_summary(result) for result in results]}
-        directory.add_results(**summary)
+        directory.add_results(summary)
         write_run_report(directory)
     return summary
 
@@ -218,7 +219,10 @@ def _learnt(recipe: Recipe, index: int, carried: tuple[str, ...]) -> tuple[str, 
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
-    """Write `final/`: the learnt weights, the tokenizer and the template, so that use equals training."""
+    """Write `final/`: the learnt weights, the tokenizer and the template, so that use equals training.
+
+    A language model on its own is also written as a Hugging Face folder, `final/language`, for other recipes to name.
+    """
     if directory.final.is_dir():
         return
     unfinished = directory.path / "final.tmp"
@@ -229,6 +233,9 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     template = workshop.template
     if template is not None:
         (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
+    if isinstance(workshop.model, LanguageModelOnly):
+        workshop.model.language.save_as_checkpoint(unfinished / "language")
+        workshop.tokenizer.save_pretrained(unfinished / "language")
     unfinished.rename(directory.final)
     sync(directory.path)
 

@@ -9,9 +9,9 @@ def captions(scene: Scene) -> list[str]:
     """Return true captions of a scene, marks apart from words by a space.
 
     The first names every thing with its size, colour, shape and place in reading order; the second says the
-    same in a drawn order and other words. Then follow one about a single thing, two that leave the colours out
-    (a reader who only ever saw them would not learn shapes through colours) and, where the scene allows, one that
-    relates two things and one that counts.
+    same in a drawn order and other words. Then follow one about a single thing, two that name no shape (a
+    reader of full captions alone may learn colours only as far as shapes leave them open) and, where the scene
+    allows, one that relates two things and one that counts.
     """
     dice = Dice("captions", scene.key)
     phrases = [f"{_described(thing)} at the {scene.place(thing)}" for thing in scene.in_reading_order()]
@@ -19,8 +19,8 @@ def captions(scene: Scene) -> list[str]:
         f"{_listed(phrases)} .",
         f"{_placed_first(scene, dice)} .",
         _single(scene, dice.pick(scene.things)),
-        f"{_listed([f'a {thing.shape} at the {scene.place(thing)}' for thing in dice.shuffled(scene.things)])} .",
-        f"{_listed([f'a {thing.size} {thing.shape}' for thing in dice.shuffled(scene.things)])} .",
+        f"{_listed([_shapeless(scene, thing, placed=True) for thing in dice.shuffled(scene.things)])} .",
+        f"{_listed([_shapeless(scene, thing, placed=False) for thing in dice.shuffled(scene.things)])} .",
     ]
     for thing in dice.shuffled(scene.things):
         related = _related(scene, thing, dice)
@@ -48,6 +48,13 @@ def colourless(scene: Scene) -> list[str]:
 def _described(thing: Thing) -> str:
     """Return a thing as a phrase, such as `a large red square`."""
     return f"a {thing.size} {thing.colour} {thing.shape}"
+
+
+def _shapeless(scene: Scene, thing: Thing, *, placed: bool) -> str:
+    """Return a thing by colour and place, or by size and colour, without its shape."""
+    if placed:
+        return f"a {thing.colour} thing at the {scene.place(thing)}"
+    return f"a {thing.size} {thing.colour} thing"
 
 
 def _listed(phrases: list[str]) -> str:

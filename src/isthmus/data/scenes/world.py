@@ -93,8 +93,10 @@ class Scenes:
         )
         return replace(scene, things=things), captions.colourless(scene)
 
-    def questions(self, scene: Scene) -> list[Question]:
+    def questions(self, scene: Scene, *, imagined: bool = False) -> list[Question]:
         """Return the questions about a scene's subjects, each with exactly one true answer.
+
+        Subjects are the split's own pairs, or in an imagined scene those of training.
 
         Scenes with a single copy of a pair are by far the most frequent, so most of their counts are left
         out, to keep `one` from being a good guess.
@@ -102,7 +104,7 @@ class Scenes:
         dice = Dice("questions", scene.key)
         asked = []
         for kind in KINDS:
-            found = questions.of_kind(scene, kind, self.subjects)
+            found = questions.of_kind(scene, kind, TRAINING_PAIRS if imagined else self.subjects)
             if kind == "count":
                 found = [question for question in found if question.answer != NUMBERS[0] or dice.chance(0.04)]
             asked += found

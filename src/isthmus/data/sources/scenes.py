@@ -94,9 +94,9 @@ class SceneSource(Source):
             turns=_talk((ImagePart(0),), self._asked(scene, question)),
         )
 
-    def _asked(self, scene: Scene, question: Question) -> list[Question]:
+    def _asked(self, scene: Scene, question: Question, *, imagined: bool = False) -> list[Question]:
         """The sample's own question and some others about the same scene."""
-        others = [one for one in self.world.questions(scene) if one.text != question.text]
+        others = [one for one in self.world.questions(scene, imagined=imagined) if one.text != question.text]
         return [question, *Dice("talk", scene.key).shuffled(others)[: QUESTIONS_A_TALK - 1]]
 
     def text_sample(self, index: int) -> Sample:
@@ -110,7 +110,7 @@ class SceneSource(Source):
         if index % 4 == 3:
             return Sample(id=name, origin=f"text {name}", texts=tuple(said))
         told = said[Dice("told", scene.key).pick((0, 1))]
-        talk = _talk((f"{told} ",), self._asked(scene, question))
+        talk = _talk((f"{told} ",), self._asked(scene, question, imagined=True))
         return Sample(id=name, origin=f"text {name}", turns=talk)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from jaxtyping import Bool, Float, Int
@@ -74,6 +75,10 @@ class LanguageModel(nn.Module):
     def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
         """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
         return self._embeddings(token_ids)
+
+    def save_as_checkpoint(self, folder: Path) -> None:
+        """Write a Hugging Face folder that `load_causal_network` and transformers read."""
+        self.network.save_pretrained(folder)
 
     def forward(
         self, embeddings: Float[Tensor, "row token dim"], attention_mask: Bool[Tensor, "row token"]
