@@ -94,7 +94,8 @@ def build_codec(
     """How conversations become ids for this language model; without a template by the one that the recipe names.
 
     Raises:
-        RecipeError: There is no such template, the tokenizer lacks its special tokens, or the placeholder is one of them.
+        RecipeError: There is no such template, the tokenizer lacks its special tokens, or the placeholder is one of
+            them.
     """
     language = model.language
     context = language.context
@@ -108,8 +109,8 @@ def build_codec(
     taken = (pad_id_of(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     if placeholder_id in taken:
         raise RecipeError(
-            f"model.fusion.placeholder.reuse: id {placeholder_id} is '{tokenizer.convert_ids_to_tokens(placeholder_id)}', "
-            "which begins, ends or fills up rows; choose an id that nothing else uses, or virtual"
+            f"model.fusion.placeholder.reuse: id {placeholder_id} begins, ends or fills up rows; "
+            "choose an id that nothing else uses, or virtual"
         )
     return TextCodec(
         tokenizer=tokenizer,
