@@ -49,13 +49,6 @@ class Validation(Settings):
     """Most samples that are looked at; null: all."""
 
 
-class Augmentation(Settings):
-    """What is changed at random in training rows, never in validation."""
-
-    feature_dropout: Fraction = 0.0
-    """Share of the vision encoder's output entries set to 0."""
-
-
 class TrainStage(Settings):
     """One stretch of training."""
 
@@ -92,8 +85,6 @@ class TrainStage(Settings):
     """What is measured meanwhile; null: nothing."""
     checkpoint_every: Count = 200
     """Steps between two checkpoints; the last step always has one."""
-    augmentation: Augmentation = Augmentation()
-    """What is changed at random."""
 
     @model_validator(mode="after")
     def _check_stage(self) -> Self:

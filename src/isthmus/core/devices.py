@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import ctypes.util
+import re
 import sys
 from collections.abc import Iterator
 from typing import Literal
@@ -30,10 +31,9 @@ def choose_device(name: str) -> torch.device:
         raise MachineError(
             f"device '{name}' is asked for, but this machine has no MPS device; use --device cpu"
         )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise MachineError(f"'{name}' is no device; expected auto, cpu, cuda, cuda:N or mps") from error
+    if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
+        raise MachineError(f"'{name}' is no device; expected auto, cpu, cuda, cuda:N or mps")
+    return torch.device(name)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

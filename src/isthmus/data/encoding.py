@@ -36,6 +36,9 @@ class Encoder:
             tokenizer.unk_token_id,
             None,
         }
+        # A word tokenizer's vocabulary holds its special tokens as words, which somebody can type.
+        self._unknown = tokenizer.unk_token_id
+        self._special = frozenset(tokenizer.all_special_ids) - {self._unknown}
         first = tokenizer.convert_ids_to_tokens(self._ids("a", split_special_tokens=False)[:1])
         self.adds_space = bool(first) and first[0].startswith(_SPACE_SIGNS)
 
@@ -44,8 +47,9 @@ class Encoder:
         return self._trimmed(text.removeprefix(" ") if self.adds_space else text, split_special_tokens=False)
 
     def content(self, text: str) -> list[int]:
-        """The ids of what somebody said: special tokens in it are spelled out as text."""
-        return self._trimmed(text, split_special_tokens=True)
+        """The ids of what somebody said: special tokens in it are spelled out as text, or unknown words."""
+        ids = self._trimmed(text, split_special_tokens=True)
+        return ids if self._unknown is None else [self._unknown if i in self._special else i for i in ids]
 
     def _trimmed(self, text: str, *, split_special_tokens: bool) -> list[int]:
         ids = self._ids(text, split_special_tokens=split_special_tokens)
