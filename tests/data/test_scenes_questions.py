@@ -7,6 +7,7 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, blind_accuracy
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
+from isthmus.data.sources.scenes import SceneSource
 
 SINGULAR = {plural: shape for shape, plural in SHAPES.items()}
 
@@ -86,7 +87,11 @@ def test_captions_are_true() -> None:
         )
         swapped = re.findall(r"at the (\w+ \w+) is a (\w+ \w+ \w+)", said[1])
         assert sorted(phrases) == sorted((thing, place) for place, thing in swapped)
-        for caption in said[3:]:
+        coloured = re.findall(r"a (\w+) thing at the (\w+ \w+)", said[3])
+        assert sorted(coloured) == sorted((t.colour, scene.place(t)) for t in scene.things)
+        sized = re.findall(r"a (\w+ \w+) thing", said[4])
+        assert sorted(sized) == sorted(f"{t.size} {t.colour}" for t in scene.things)
+        for caption in said[5:]:
             if match := re.fullmatch(r"the (\w+) (\w+) is (.+) the (\w+) (\w+) \.", caption):
                 (one,) = (t for t in scene.things if t.pair == (match[1], match[2]))
                 (other,) = (t for t in scene.things if t.pair == (match[4], match[5]))
@@ -98,15 +103,29 @@ def test_captions_are_true() -> None:
 
 def test_imagined_questions_follow_from_the_caption_before_them() -> None:
     for index in range(100):
-        lines = Scenes().sentences(index)
         scene, question = Scenes().imagined(index)
-        assert lines[-1] == f"{question.text} {question.answer} ."
-        for line in lines:
-            if line.count(" ? ") and line != lines[-1]:
-                _, text, answer = re.fullmatch(
-                    r"(.+ \.) ((?:what|where|how|is) .+ \?) (.+) \.", line
-                ).groups()
-                assert answers(scene, text) == {answer}
+        sample = SceneSource(split="train", num_samples=100).text_sample(index)
+        if sample.texts:
+            assert list(sample.texts) == Scenes().captions(scene)
+            continue
+        told, first = re.fullmatch(r"(.+ \.) (.+ \?)", sample.turns[0].text).groups()
+        assert told in Scenes().captions(scene)[:2]
+        assert (first, sample.turns[1].text) == (question.text, question.answer)
+        for asked, answered in zip(sample.turns[2::2], sample.turns[3::2], strict=True):
+            assert answers(scene, asked.text) == {answered.text}
+
+
+def test_grey_scenes_have_no_colour_in_picture_or_text() -> None:
+    world = Scenes()
+    for index in range(60):
+        scene, said = world.in_grey(world.scene(index))
+        assert not set(" ".join(said).split()) & set(COLOURS)
+        assert all(len(set(thing.rgb)) == 1 for thing in scene.things)
+        phrases = re.findall(r"a (\w+ \w+) at the (\w+ \w+)", said[0])
+        assert sorted(phrases) == sorted((f"{t.size} {t.shape}", scene.place(t)) for t in scene.things)
+        assert [(t.shape, t.centre) for t in scene.things] == [
+            (t.shape, t.centre) for t in world.scene(index).things
+        ]
 
 
 @pytest.mark.parametrize(

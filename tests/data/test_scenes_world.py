@@ -13,6 +13,7 @@ import pytest
 from isthmus.core.errors import UsageError
 from isthmus.data.scenes import TEST_PAIRS, TRAINING_PAIRS, VALIDATION_PAIRS, Question, Scene, Scenes, words
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
+from isthmus.data.sources.scenes import SceneSource
 
 FINGERPRINT = """
 import hashlib
@@ -20,7 +21,7 @@ from isthmus.data.scenes import Scenes
 world = Scenes(split="val", seed=3, aspect=(0.5, 2))
 examples = [world.example(i) for i in range(40)]
 told = [(each, world.captions(each[0]), world.questions(each[0])) for each in examples]
-told += [world.sentences(7), world.series(5), world.clip(6), world.picture(world.scene(1)).tobytes()]
+told += [world.imagined(7), world.series(5), world.clip(6), world.picture(world.scene(1)).tobytes()]
 print(hashlib.sha256(repr(told).encode()).hexdigest())
 """
 
@@ -29,6 +30,13 @@ def texts(world: Scenes, scene: Scene) -> list[str]:
     """Everything said about a scene, each question with its answer."""
     asked = [f"{question.text} {question.answer} ." for question in world.questions(scene)]
     return world.captions(scene) + asked
+
+
+def reading(world: Scenes, index: int) -> list[str]:
+    """What a language model reads about an imagined scene: captions, or a caption with questions and answers."""
+    sample = SceneSource(split=world.split, num_samples=index + 1, seed=world.seed).text_sample(index)
+    asked = [f"{one.text} {two.text}" for one, two in zip(sample.turns[::2], sample.turns[1::2], strict=True)]
+    return [*sample.texts, *asked]
 
 
 def named_pairs(text: str) -> set[tuple[str, str]]:
@@ -84,7 +92,7 @@ def test_training_neither_shows_nor_names_a_held_out_pair() -> None:
     world, allowed, seen = Scenes(), set(TRAINING_PAIRS), set()
     for index in range(1200):
         scene, question = world.example(index)
-        said = [*texts(world, scene), *world.sentences(index), f"{question.text} {question.answer}"]
+        said = [*texts(world, scene), *reading(world, index), f"{question.text} {question.answer}"]
         if index < 100:
             series, clip = world.series(index), world.clip(index)
             said += [*series.captions, *clip.captions]
@@ -106,7 +114,7 @@ def test_held_out_splits_show_and_ask_their_own_pairs_only(
         assert shown & set(own)
         assert shown <= set(own) | set(TRAINING_PAIRS)
         assert set().union(*map(named_pairs, texts(world, scene))) <= set(own) | set(TRAINING_PAIRS)
-        assert set().union(*map(named_pairs, world.sentences(index))) <= set(TRAINING_PAIRS)
+        assert set().union(*map(named_pairs, reading(world, index))) <= set(TRAINING_PAIRS)
         for each in [question, *world.questions(scene)]:
             assert each.about in own
             assert each.about in shown or each.answer == "no"
@@ -123,7 +131,7 @@ def test_the_word_list_is_complete_and_has_nothing_more() -> None:
             lines = texts(world, scene)
             if index < 150:
                 series, clip = world.series(index), world.clip(index)
-                lines += [*series.captions, *clip.captions, *world.sentences(index)]
+                lines += [*series.captions, *clip.captions, *reading(world, index)]
                 lines += [f"{each.text} {each.answer}" for each in (*series.questions, *clip.questions)]
             said.update(" ".join(lines).split())
     assert tuple(sorted(said)) == words()

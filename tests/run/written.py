@@ -79,6 +79,7 @@ def recipe_for(task: str) -> Recipe:
 
 def run_of(recipe: Recipe, path: Path) -> RunDirectory:
     directory = RunDirectory(path)
+    directory.make()
     directory.begin(recipe, resume=False)
     return directory
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from isthmus.config.base import Count, Settings
 
-Rows = Literal["captions", "questions", "conversations", "text"]
+Rows = Literal["captions", "questions", "conversations", "text", "text_answers"]
 """What a sample is read as; `text` rows have no pictures."""
 
 

@@ -18,9 +18,9 @@ OBJECTIVES = {
 """What each model kind can learn by."""
 
 ROWS = {
-    "vision_language_model": ("captions", "questions", "conversations", "text"),
+    "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
     "dual_encoder": ("captions",),
-    "language_model": ("text",),
+    "language_model": ("text", "text_answers"),
 }
 """What each model kind can read."""
 

@@ -137,7 +137,7 @@ class VisionLanguageProcessor(Processor):
 
 @final
 class LanguageProcessor(Processor):
-    """Rows for a language model alone: text without pictures, every word supervised.
+    """Rows for a language model alone: text without pictures, every word supervised or only the answers.
 
     Args:
         codec: Renders and tokenises.
@@ -155,7 +155,7 @@ class LanguageProcessor(Processor):
         Raises:
             DataError: The sample has no text, or a prompt does not fit into the context.
         """
-        text = _encoded(self.codec, sample, "text", choice, purpose, None, 0)
+        text = _encoded(self.codec, sample, rows, choice, purpose, None, 0)
         targets = text.targets if purpose == "training" else None
         return Row(sample_id=sample.id, token_ids=text.ids, targets=targets, truncated=text.truncated)
 

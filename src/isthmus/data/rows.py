@@ -9,7 +9,10 @@ from isthmus.core.randomness import seed_of
 from isthmus.data.pictures import BadSample
 from isthmus.data.samples import ImagePart, Sample, Source, Turn
 
-RowKind = Literal["captions", "questions", "conversations", "text"]
+RowKind = Literal["captions", "questions", "conversations", "text", "text_answers"]
+
+WORDS_ONLY = ("text", "text_answers")
+"""Rows without pictures: every word is learnt, or only what the assistant says."""
 CaptionUse = Literal["one", "all", "each"]
 """One caption of each sample an epoch, every caption as a row, or all captions of a picture in one row."""
 
@@ -23,7 +26,8 @@ def turns_of(sample: Sample, *, rows: RowKind, choice: int, prompt: str | None =
     Args:
         sample: Where it comes from.
         rows: `captions`: the pictures (and a prompt) ask, a caption answers. `questions`: pictures and question ask,
-            the first accepted answer answers. `conversations`: the sample's own turns. `text`: words without pictures.
+            the first accepted answer answers. `conversations`: the sample's own turns. `text` and `text_answers`: words
+            without pictures.
         choice: Which of the captions or texts; counted on from the first again where there are fewer.
         prompt: What is asked beside the pictures of caption rows.
 
@@ -51,7 +55,7 @@ def sample_for(source: Source, index: int, rows: RowKind) -> Sample:
     Raises:
         BadSample: The sample's own record is damaged.
     """
-    return source.text_sample(index) if rows == "text" else source.sample(index)
+    return source.text_sample(index) if rows in WORDS_ONLY else source.sample(index)
 
 
 def prompt_of(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:

@@ -23,6 +23,7 @@ from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory
 from isthmus.core.errors import CheckpointError, Stopped
 from isthmus.core.options import RunOptions
+from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.data.vocabulary import load_tokenizer
 from isthmus.models.language_model import LanguageModelOnly
@@ -109,11 +110,11 @@ def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
 
 def sources_of(stages: Sequence[TrainStage]) -> list[str]:
     """Names of the sources whose pictures the stages look at."""
-    names = [stage.data for stage in stages if stage.rows != "text"]
+    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
     return names + [
         stage.validation.data
         for stage in stages
-        if stage.validation is not None and (stage.validation.rows or stage.rows) != "text"
+        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
     ]
 
 

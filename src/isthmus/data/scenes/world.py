@@ -126,23 +126,6 @@ class Scenes:
         """
         return self._example("imagined", index, TRAINING_PAIRS)
 
-    def sentences(self, index: int) -> list[str]:
-        """Return plain text about an imagined scene, for a language model that never sees pictures.
-
-        First the captions; then, for up to four questions the complete caption answers, caption, question
-        and answer as one line; then one question and answer alone.
-
-        Raises:
-            UsageError: If the index is negative.
-        """
-        scene, question = self.imagined(index)
-        dice = Dice("sentences", scene.key)
-        said = captions.captions(scene)
-        others = [other for kind in KINDS for other in questions.of_kind(scene, kind, TRAINING_PAIRS)]
-        asked = [question, *(other for other in dice.shuffled(others)[:3] if other != question)]
-        lines = [f"{said[dice.pick((0, 1))]} {each.text} {each.answer} ." for each in asked]
-        return [*said, *lines, f"{question.text} {question.answer} ."]
-
     def series(self, index: int, num_pictures: int | None = None) -> sequences.Series:
         """Return one to four pictures in a row; None draws how many.
 
