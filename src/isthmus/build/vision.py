@@ -18,6 +18,7 @@ from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder
 from isthmus.parts.vision.vit import ViT
+from isthmus.training.state import mismatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +85,10 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
         if name.startswith(prefix)
     }
     expected = module.state_dict()
-    wrong = [f"missing {name}" for name in expected.keys() - found.keys()]
-    wrong += [f"unknown {name}" for name in found.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & found.keys()
-        if expected[name].shape != found[name].shape
-    ]
+    wrong = mismatches(found, expected)
     if wrong:
         raise CheckpointError(
-            f"the weights in {folder.name} do not fit the part '{part}': {'; '.join(sorted(wrong))}"
+            f"the weights in {folder.name} do not fit the part '{part}': {'; '.join(wrong)}"
         )
     module.load_state_dict({name: weight.float() for name, weight in found.items()})
 

@@ -17,6 +17,7 @@ from isthmus.models.model import Model
 from isthmus.training.audit import digest_of, frozen_digests
 from isthmus.training.durability import free_bytes, num_bytes, require_space, sync, write_tensors
 from isthmus.training.parameters import TrainableModule, TrainableSplit, set_trainable
+from isthmus.training.state import mismatches
 
 FILE = "model.safetensors"
 
@@ -81,15 +82,9 @@ def load_weights(model: Model, folder: Path, *, from_other_run: bool = False) ->
     parts, frozen, found = _read(file, with_tensors=True)
     split = set_trainable(cast(TrainableModule, model), parts)
     expected = _held(model, split)
-    wrong = [f"missing {name}" for name in expected.keys() - found.keys()]
-    wrong += [f"unknown {name}" for name in found.keys() - expected.keys()]
-    wrong += [
-        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & found.keys()
-        if expected[name].shape != found[name].shape
-    ]
+    wrong = mismatches(found, expected)
     if wrong:
-        raise CheckpointError(f"{file} does not fit the model: {'; '.join(sorted(wrong))}")
+        raise CheckpointError(f"{file} does not fit the model: {'; '.join(wrong)}")
     here = _frozen_parts(model, split)
     compared = frozen.keys() & here.keys() if from_other_run else frozen.keys() | here.keys()
     other = [part for part in sorted(compared) if frozen.get(part) != here.get(part)]

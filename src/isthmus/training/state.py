@@ -111,3 +111,15 @@ def _check_names(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
                 f"saved tensor {name!r} has shape {tuple(found[name].shape)}, the model expects {tuple(tensor.shape)}; "
                 f"resume with the recipe it was made with"
             )
+
+
+def mismatches(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Every name that is missing, unknown or of another shape, in words; empty where saved tensors fit."""
+    wrong = [f"missing {name}" for name in expected.keys() - found.keys()]
+    wrong += [f"unknown {name}" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"{name} is {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if expected[name].shape != found[name].shape
+    ]
+    return sorted(wrong)
