@@ -6,6 +6,9 @@ import pytest
 
 from isthmus.core.errors import DataError
 from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, blind_accuracy
+from isthmus.data.scenes.apart import Lack
+from isthmus.data.scenes.draw import region_masks
+from isthmus.data.scenes.outlines import REACH
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
 from isthmus.data.sources.scenes import SceneSource
 
@@ -63,6 +66,27 @@ def answers(scene: Scene, text: str) -> set[str]:
     return {quarter[anchor] if match[1] == "where is" else anchor.size}
 
 
+def partial_answers(scene: Scene, text: str, lack: Lack) -> set[str]:
+    """Every true answer to a question that leaves an attribute out, found by trying all things."""
+    named = {thing: thing.shape if lack == "colour" else f"{thing.colour} thing" for thing in scene.things}
+    if match := re.fullmatch(r"what (colour|shape) is the thing at the (.+) \?", text):
+        assert match[1] != lack
+        return {getattr(thing, match[1]) for thing in scene.things if scene.place(thing) == match[2]}
+    if match := re.fullmatch(r"how many (\w+) are there \?", text):
+        return {("none", "one", "two", "three", "four")[list(named.values()).count(SINGULAR[match[1]])]}
+    if match := re.fullmatch(r"is there an? (\w+( thing)?) \?", text):
+        return {"yes" if match[1] in named.values() else "no"}
+    match = re.fullmatch(
+        r"(where is|how big is|what is (left of|right of|above|below)) the (\w+( thing)?) \?", text
+    )
+    assert match, text
+    (anchor,) = (thing for thing in scene.things if named[thing] == match[3])
+    if match[2]:
+        (there,) = beyond(scene, match[2], anchor)
+        return {there.shape}
+    return {scene.place(anchor) if match[1] == "where is" else anchor.size}
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_question_has_exactly_one_true_answer(split: str) -> None:
     world, kinds = Scenes(split=split), set()
@@ -87,11 +111,11 @@ def test_captions_are_true() -> None:
         )
         swapped = re.findall(r"at the (\w+ \w+) is a (\w+ \w+ \w+)", said[1])
         assert sorted(phrases) == sorted((thing, place) for place, thing in swapped)
-        coloured = re.findall(r"a (\w+) thing at the (\w+ \w+)", said[3])
+        shaped = re.findall(r"a (\w+) at the (\w+ \w+)", said[-2])
+        assert sorted(shaped) == sorted((t.shape, scene.place(t)) for t in scene.things)
+        coloured = re.findall(r"an? (\w+) thing at the (\w+ \w+)", said[-1])
         assert sorted(coloured) == sorted((t.colour, scene.place(t)) for t in scene.things)
-        sized = re.findall(r"a (\w+ \w+) thing", said[4])
-        assert sorted(sized) == sorted(f"{t.size} {t.colour}" for t in scene.things)
-        for caption in said[5:]:
+        for caption in said[3:-2]:
             if match := re.fullmatch(r"the (\w+) (\w+) is (.+) the (\w+) (\w+) \.", caption):
                 (one,) = (t for t in scene.things if t.pair == (match[1], match[2]))
                 (other,) = (t for t in scene.things if t.pair == (match[4], match[5]))
@@ -115,17 +139,50 @@ def test_imagined_questions_follow_from_the_caption_before_them() -> None:
             assert answers(scene, asked.text) == {answered.text}
 
 
-def test_grey_scenes_have_no_colour_in_picture_or_text() -> None:
+@pytest.mark.parametrize(
+    ("lack", "words", "name"), [("colour", set(COLOURS), ""), ("shape", {*SHAPES, *SINGULAR}, " thing")]
+)
+def test_scenes_without_an_attribute_neither_show_nor_name_it(lack: Lack, words: set[str], name: str) -> None:
     world = Scenes()
-    for index in range(60):
-        scene, said = world.in_grey(world.scene(index))
-        assert not set(" ".join(said).split()) & set(COLOURS)
-        assert all(len(set(thing.rgb)) == 1 for thing in scene.things)
-        phrases = re.findall(r"a (\w+ \w+) at the (\w+ \w+)", said[0])
-        assert sorted(phrases) == sorted((f"{t.size} {t.shape}", scene.place(t)) for t in scene.things)
-        assert [(t.shape, t.centre) for t in scene.things] == [
-            (t.shape, t.centre) for t in world.scene(index).things
-        ]
+    for index in range(150):
+        whole = world.scene(index)
+        told = world.without(whole, lack)
+        scene = told.scene
+        said = [*told.captions, *(f"{each.text} {each.answer}" for each in told.questions)]
+        assert not set(" ".join(said).split()) & words
+        kept = {thing: (thing.shape if lack == "colour" else thing.colour) for thing in scene.things}
+        listed = re.findall(rf"a (\w+) (\w+){name} at the (\w+ \w+)", told.captions[0])
+        turned = re.findall(rf"at the (\w+ \w+) is a (\w+) (\w+){name}", told.captions[1])
+        assert sorted(listed) == sorted((t.size, kept[t], scene.place(t)) for t in scene.things)
+        assert sorted(turned) == sorted((scene.place(t), t.size, kept[t]) for t in scene.things)
+        assert [(t.size, t.centre) for t in scene.things] == [(t.size, t.centre) for t in whole.things]
+        assert all(
+            (len(set(t.rgb)) == 1 and t.rgb[0] > 60) if lack == "colour" else t.outline for t in scene.things
+        )
+
+
+@pytest.mark.parametrize("lack", ["colour", "shape"])
+def test_questions_about_scenes_without_an_attribute_have_one_true_answer(lack: Lack) -> None:
+    kinds = set()
+    for index in range(200):
+        told = Scenes().without(Scenes().scene(index), lack)
+        for each in told.questions:
+            assert partial_answers(told.scene, each.text, lack) == {each.answer}, each
+            kinds.add(each.kind)
+    both = {"position", "size", "existence"}
+    assert kinds == both | ({"shape", "relation", "count"} if lack == "colour" else {"colour"})
+
+
+def test_lumps_are_drawn_inside_their_box_and_reach() -> None:
+    for index in range(30):
+        scene = Scenes().without(Scenes().scene(index), "shape").scene
+        for thing, mask in zip(scene.things, region_masks(scene), strict=True):
+            if not mask.any():
+                continue
+            rows, columns = mask.nonzero()
+            assert thing.box.left - 1 <= columns.min() and columns.max() <= thing.box.right + 1
+            assert thing.box.top - 1 <= rows.min() and rows.max() <= thing.box.bottom + 1
+            assert thing.box.right - thing.box.left <= 2 * REACH * thing.radius + 1e-6
 
 
 @pytest.mark.parametrize(

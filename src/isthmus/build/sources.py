@@ -32,6 +32,7 @@ def build_source(config: Source) -> SampleSource:
                 image_size=config.image_size,
                 seed=config.seed,
                 grey=config.grey,
+                lumps=config.lumps,
             )
         case _:
             assert_never(config)

@@ -9,18 +9,15 @@ def captions(scene: Scene) -> list[str]:
     """Return true captions of a scene, marks apart from words by a space.
 
     The first names every thing with its size, colour, shape and place in reading order; the second says the
-    same in a drawn order and other words. Then follow one about a single thing, two that name no shape (a
-    reader of full captions alone may learn colours only as far as shapes leave them open) and, where the scene
-    allows, one that relates two things and one that counts.
+    same in a drawn order and other words. Then follow one about a single thing and, where the scene allows, one
+    that relates two things and one that counts.
     """
     dice = Dice("captions", scene.key)
     phrases = [f"{_described(thing)} at the {scene.place(thing)}" for thing in scene.in_reading_order()]
     said = [
-        f"{_listed(phrases)} .",
+        f"{listed(phrases)} .",
         f"{_placed_first(scene, dice)} .",
         _single(scene, dice.pick(scene.things)),
-        f"{_listed([_shapeless(scene, thing, placed=True) for thing in dice.shuffled(scene.things)])} .",
-        f"{_listed([_shapeless(scene, thing, placed=False) for thing in dice.shuffled(scene.things)])} .",
     ]
     for thing in dice.shuffled(scene.things):
         related = _related(scene, thing, dice)
@@ -34,37 +31,19 @@ def captions(scene: Scene) -> list[str]:
     return said
 
 
-def colourless(scene: Scene) -> list[str]:
-    """Return true captions that name no colour, for a scene drawn in grey."""
-    dice = Dice("colourless", scene.key)
-    things = scene.in_reading_order()
-    return [
-        f"{_listed([f'a {thing.size} {thing.shape} at the {scene.place(thing)}' for thing in things])} .",
-        f"{_listed([f'a {thing.shape} at the {scene.place(thing)}' for thing in dice.shuffled(things)])} .",
-        f"{_listed([f'a {thing.size} {thing.shape}' for thing in dice.shuffled(things)])} .",
-    ]
-
-
 def _described(thing: Thing) -> str:
     """Return a thing as a phrase, such as `a large red square`."""
     return f"a {thing.size} {thing.colour} {thing.shape}"
 
 
-def _shapeless(scene: Scene, thing: Thing, *, placed: bool) -> str:
-    """Return a thing by colour and place, or by size and colour, without its shape."""
-    if placed:
-        return f"a {thing.colour} thing at the {scene.place(thing)}"
-    return f"a {thing.size} {thing.colour} thing"
-
-
-def _listed(phrases: list[str]) -> str:
+def listed(phrases: list[str]) -> str:
     """Return phrases joined by commas and a last `and`."""
     return " and ".join([part for part in (" , ".join(phrases[:-1]), phrases[-1]) if part])
 
 
 def _placed_first(scene: Scene, dice: Dice) -> str:
     """Return the whole scene, place before thing, in a drawn order."""
-    return _listed(
+    return listed(
         [f"at the {scene.place(thing)} is {_described(thing)}" for thing in dice.shuffled(scene.things)]
     )
 

@@ -46,7 +46,7 @@ def _times(scene: Scene) -> int:
 
 def _paint(brush: ImageDraw.ImageDraw, thing: Thing, times: int, fill: tuple[int, int, int] | int) -> None:
     """Paint a thing on a canvas `times` finer than its own."""
-    if thing.shape in outlines.ROUND_RADIUS:
+    if thing.shape in outlines.ROUND_RADIUS and not thing.outline:
         left, top, right, bottom = (round(edge * times) for edge in thing.box)
         # Pillow counts the last column and row in.
         bounds = (left, top, right - 1, bottom - 1)
@@ -58,5 +58,6 @@ def _paint(brush: ImageDraw.ImageDraw, thing: Thing, times: int, fill: tuple[int
         return
     # Pillow names the pixel a corner lies in and drops fractions; these centres round to the nearest pixel.
     centre = Point(thing.centre.x * times - 0.5, thing.centre.y * times - 0.5)
-    turned = outlines.corners(thing.shape, centre, thing.radius * times, thing.angle)
+    own = thing.outline or outlines.CORNERS[thing.shape]
+    turned = outlines.corners(own, centre, thing.radius * times, thing.angle)
     brush.polygon([(round(corner.x), round(corner.y)) for corner in turned], fill=fill)

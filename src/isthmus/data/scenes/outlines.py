@@ -2,6 +2,7 @@
 
 import math
 
+from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.scene import Box, Point
 
 RING_OUTER, RING_INNER = 1.1, 0.58
@@ -34,14 +35,26 @@ CORNERS = {
 """Corners of the shapes that have any; circles and rings are round."""
 
 ROUND_RADIUS = {"circle": 1.0, "ring": RING_OUTER}
+LUMP_CORNERS = 32
+LUMP_RADIUS = 0.85
+"""Root mean square of a lump's radii, about that of the named shapes."""
 
 
-def corners(shape: str, centre: Point, radius: float, angle: float) -> list[Point]:
-    """Return a shape's corners on the canvas in pixels, turned clockwise by `angle` degrees."""
+def lump(dice: Dice) -> tuple[Point, ...]:
+    """Return the corners of a smooth lump without a name: no two alike, none of them a circle or any other shape."""
+    waves = [(2, 0.3), (3, 0.25), (4, 0.12), (5, 0.12)]
+    drawn = [(turns, most * dice.between(0.6, 1), dice.between(0, 2 * math.pi)) for turns, most in waves]
+    angles = [2 * math.pi * k / LUMP_CORNERS for k in range(LUMP_CORNERS)]
+    radii = [1 + sum(high * math.cos(turns * a + start) for turns, high, start in drawn) for a in angles]
+    scale = LUMP_RADIUS / math.sqrt(sum(radius**2 for radius in radii) / LUMP_CORNERS)
+    reach = [min(radius * scale, REACH) for radius in radii]
+    return tuple(Point(r * math.sin(a), -r * math.cos(a)) for r, a in zip(reach, angles, strict=True))
+
+
+def corners(outline: tuple[Point, ...], centre: Point, radius: float, angle: float) -> list[Point]:
+    """Return an outline's corners on the canvas in pixels, turned clockwise by `angle` degrees."""
     cosine, sine = radius * math.cos(math.radians(angle)), radius * math.sin(math.radians(angle))
-    return [
-        Point(centre.x + x * cosine - y * sine, centre.y + x * sine + y * cosine) for x, y in CORNERS[shape]
-    ]
+    return [Point(centre.x + x * cosine - y * sine, centre.y + x * sine + y * cosine) for x, y in outline]
 
 
 def box(shape: str, centre: Point, radius: float, angle: float) -> Box:
@@ -49,6 +62,10 @@ def box(shape: str, centre: Point, radius: float, angle: float) -> Box:
     if shape in ROUND_RADIUS:
         reach = radius * ROUND_RADIUS[shape]
         return Box(centre.x - reach, centre.y - reach, centre.x + reach, centre.y + reach)
-    points = corners(shape, centre, radius, angle)
+    return around(corners(CORNERS[shape], centre, radius, angle))
+
+
+def around(points: list[Point]) -> Box:
+    """Return the box around some points."""
     xs, ys = [point.x for point in points], [point.y for point in points]
     return Box(min(xs), min(ys), max(xs), max(ys))

@@ -42,7 +42,11 @@ def of_kind(scene: Scene, kind: str, subjects: tuple[Pair, ...]) -> list[Questio
         case "size":
             return [_size(thing) for thing in _only_ones(scene, things)]
         case "relation":
-            return [question for thing in _only_ones(scene, things) for question in _relations(scene, thing)]
+            return [
+                question
+                for thing in _only_ones(scene, things)
+                for question in relations(scene, thing, " ".join(thing.pair))
+            ]
         case "existence":
             return _existence(scene, things, subjects)
     raise AssertionError(f"No questions of kind {kind!r}.")
@@ -115,13 +119,16 @@ def _size(thing: Thing) -> Question:
     return Question(f"how big is the {thing.colour} {thing.shape} ?", thing.size, "size", thing.pair)
 
 
-def _relations(scene: Scene, anchor: Thing) -> list[Question]:
-    """Return, for each side of a thing that holds exactly one other thing, what shape that is."""
+def relations(scene: Scene, anchor: Thing, name: str) -> list[Question]:
+    """Return, for each side of a thing that holds exactly one other thing, what shape that is.
+
+    `name` is what the text calls the thing.
+    """
     questions = []
     for relation in RELATIONS:
         there = [thing for thing in scene.things if relation in scene.relation(thing, anchor)]
         if len(there) == 1:
-            text = f"what is {relation} the {anchor.colour} {anchor.shape} ?"
+            text = f"what is {relation} the {name} ?"
             questions.append(Question(text, there[0].shape, "relation", anchor.pair))
     return questions
 

@@ -28,7 +28,7 @@ class Thing:
     """One thing: its words (colour, shape, size) and how exactly it is drawn.
 
     `radius` is in pixels, `angle` in degrees clockwise, `rgb` in 0..255; `box` surrounds the whole thing,
-    hidden parts too.
+    hidden parts too. `outline` holds the corners of a thing that is none of the named shapes, in units of its radius.
     """
 
     colour: str
@@ -39,6 +39,7 @@ class Thing:
     angle: float
     rgb: tuple[int, int, int]
     box: Box
+    outline: tuple[Point, ...] = ()
 
     @property
     def pair(self) -> Pair:

@@ -1,7 +1,6 @@
 """The built-in world: every scene, picture, text and question as a pure function of split, seed and index."""
 
 import math
-from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -10,6 +9,8 @@ from PIL import Image
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.data.scenes import captions, draw, questions, sequences
+from isthmus.data.scenes.apart import LACKS, Lack, Told, without
+from isthmus.data.scenes.apart import captions as without_words
 from isthmus.data.scenes.composition import MAX_THINGS, Order, compose
 from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.goals import Goal, goal, resembling
@@ -77,21 +78,16 @@ class Scenes:
         return draw.picture(scene)
 
     def captions(self, scene: Scene) -> list[str]:
-        """Return true captions; the first is complete: size, colour, shape and place of every thing."""
-        return captions.captions(scene)
+        """Return true captions; the first is complete: size, colour, shape and place of every thing.
 
-    def in_grey(self, scene: Scene) -> tuple[Scene, list[str]]:
-        """Return the scene with every thing in a grey of its own, and captions that name no colour.
-
-        In training pictures a red thing is never a star, so an encoder may learn shapes only as far as colours
-        leave them open, and fail on held-out pairs. In grey, shape has to be seen for itself.
+        One names no colours and one no shapes, so that neither is learned only as far as the other leaves it open.
         """
-        dice = Dice("grey", scene.key)
-        greys = [round(dice.between(20, 190)) for _ in scene.things]
-        things = tuple(
-            replace(thing, rgb=(grey, grey, grey)) for thing, grey in zip(scene.things, greys, strict=True)
-        )
-        return replace(scene, things=things), captions.colourless(scene)
+        partial = [without_words(scene, lack)[2] for lack in LACKS]
+        return [*captions.captions(scene), *partial]
+
+    def without(self, scene: Scene, lack: Lack) -> Told:
+        """Return the scene in greys (`colour`) or with lumps for shapes (`shape`), with captions and questions."""
+        return without(scene, lack)
 
     def questions(self, scene: Scene, *, imagined: bool = False) -> list[Question]:
         """Return the questions about a scene's subjects, each with exactly one true answer.

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image
@@ -11,6 +11,7 @@ from PIL import Image
 from isthmus.core.errors import UsageError
 from isthmus.data.samples import ImagePart, ImageRef, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
+from isthmus.data.scenes.apart import Lack, Told
 from isthmus.data.scenes.dice import Dice
 
 QUESTIONS_A_TALK = 6
@@ -50,7 +51,8 @@ class SceneSource(Source):
         num_samples: How many; sample `i` is scene `i` of the split.
         image_size: Height and width in pixels.
         seed: Which world.
-        grey: Share of scenes drawn in grey, with captions that name no colour (see `Scenes.in_grey`).
+        grey: Share of scenes drawn in grey, with captions and questions that name no colour (see `Scenes.without`).
+        lumps: Share of scenes with coloured lumps for shapes, with captions and questions that name no shape.
     """
 
     def __init__(
@@ -61,13 +63,18 @@ class SceneSource(Source):
         image_size: int = 64,
         seed: int = 0,
         grey: float = 0.0,
+        lumps: float = 0.0,
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
         self.world = Scenes(split=split, seed=seed, image_size=image_size)
         self.split = split
         self._num_samples = num_samples
-        self._grey = grey
+        self._shares: tuple[tuple[Lack | None, float], ...] = (
+            ("colour", grey),
+            ("shape", lumps),
+            (None, 1 - grey - lumps),
+        )
         self.format = (
             f"built-in scenes ({num_samples} of split {split}, {image_size}x{image_size}, seed {seed})"
         )
@@ -79,25 +86,29 @@ class SceneSource(Source):
         """Scene `index`, undrawn."""
         scene, question = self.world.example(index)
         name = f"{self.split}-{index}"
-        if self._grey > 0 and Dice("is grey", scene.key).chance(self._grey):
-            drawn, said = self.world.in_grey(scene)
-            image = SceneImage(self.world, drawn, name=f"scene {name} in grey")
-            return Sample(id=name, origin=f"scene {name}", images=(image,), captions=tuple(said))
+        told = self._told(scene, question, imagined=False)
+        first = told.questions[0]
         return Sample(
             id=name,
             origin=f"scene {name}",
-            images=(SceneImage(self.world, scene, name=f"scene {name}"),),
-            captions=tuple(self.world.captions(scene)),
-            question=question.text,
-            answers=(question.answer,),
-            kind=question.kind,
-            turns=_talk((ImagePart(0),), self._asked(scene, question)),
+            images=(SceneImage(self.world, told.scene, name=f"scene {name}"),),
+            captions=told.captions,
+            question=first.text,
+            answers=(first.answer,),
+            kind=first.kind,
+            turns=_talk((ImagePart(0),), told.questions),
         )
 
-    def _asked(self, scene: Scene, question: Question, *, imagined: bool = False) -> list[Question]:
-        """The sample's own question and some others about the same scene."""
+    def _told(self, scene: Scene, question: Question, *, imagined: bool) -> Told:
+        """A scene as it is shown, with its captions and a few questions: the sample's own first, if it can be asked."""
+        dice = Dice("talk", scene.key)
+        lack = Dice("lack", scene.key).weighted(self._shares)
+        if lack:
+            told = self.world.without(scene, lack)
+            return replace(told, questions=tuple(dice.shuffled(told.questions)[:QUESTIONS_A_TALK]))
         others = [one for one in self.world.questions(scene, imagined=imagined) if one.text != question.text]
-        return [question, *Dice("talk", scene.key).shuffled(others)[: QUESTIONS_A_TALK - 1]]
+        asked = (question, *dice.shuffled(others)[: QUESTIONS_A_TALK - 1])
+        return Told(scene, tuple(self.world.captions(scene)), asked)
 
     def text_sample(self, index: int) -> Sample:
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
@@ -106,12 +117,11 @@ class SceneSource(Source):
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
-        said = self.world.captions(scene)
+        told = self._told(scene, question, imagined=True)
         if index % 4 == 3:
-            return Sample(id=name, origin=f"text {name}", texts=tuple(said))
-        told = said[Dice("told", scene.key).pick((0, 1))]
-        talk = _talk((f"{told} ",), self._asked(scene, question, imagined=True))
-        return Sample(id=name, origin=f"text {name}", turns=talk)
+            return Sample(id=name, origin=f"text {name}", texts=told.captions)
+        about = told.captions[Dice("told", scene.key).pick((0, 1))]
+        return Sample(id=name, origin=f"text {name}", turns=_talk((f"{about} ",), told.questions))
 
 
 def _talk(about: tuple[ImagePart | str, ...], asked: Sequence[Question]) -> tuple[Turn, ...]:

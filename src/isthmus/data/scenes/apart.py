@@ -1,0 +1,111 @@
+"""Scenes that lack one attribute: grey things, whose shape is all there is, and lumps, whose colour is.
+
+In training a red thing is never a star. A model may then learn shapes only as far as colours leave them open, and
+colours as far as shapes do; on held-out pairs both fail. Where one attribute is absent, the other has to be seen.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from isthmus.data.scenes import outlines, questions
+from isthmus.data.scenes.captions import listed
+from isthmus.data.scenes.dice import Dice
+from isthmus.data.scenes.questions import Question
+from isthmus.data.scenes.scene import Scene, Thing
+from isthmus.data.scenes.vocabulary import COLOURS, NUMBERS, SHAPES, with_article
+
+Lack = Literal["colour", "shape"]
+LACKS: tuple[Lack, ...] = ("colour", "shape")
+GREYS = (75, 195)
+"""Levels of a thing without colour: lighter than any black one, darker than the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A scene that lacks an attribute, what can be said about it, and what can be asked; nothing names the lack."""
+
+    scene: Scene
+    captions: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+
+def without(scene: Scene, lack: Lack) -> Told:
+    """Return a scene with its things in greys of their own, or as coloured lumps, with captions and questions."""
+    dice = Dice(f"without {lack}", scene.key)
+    drawn = replace(scene, things=tuple(_plain(thing, lack, dice) for thing in scene.things))
+    return Told(drawn, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)))
+
+
+def captions(scene: Scene, lack: Lack) -> list[str]:
+    """Return captions without colours, or without shapes: two complete ones, in two orders, and one without sizes."""
+    dice = Dice(f"captions without {lack}", scene.key)
+    whole = [
+        f"a {thing.size} {_name(thing, lack)} at the {scene.place(thing)}"
+        for thing in scene.in_reading_order()
+    ]
+    turned = [
+        f"at the {scene.place(thing)} is a {thing.size} {_name(thing, lack)}"
+        for thing in dice.shuffled(scene.things)
+    ]
+    placed = [
+        f"{with_article(_name(thing, lack))} at the {scene.place(thing)}"
+        for thing in dice.shuffled(scene.things)
+    ]
+    return [f"{listed(phrases)} ." for phrases in (whole, turned, placed)]
+
+
+def _plain(thing: Thing, lack: Lack, dice: Dice) -> Thing:
+    """Return the thing without its colour or without its shape."""
+    if lack == "colour":
+        grey = round(dice.between(*GREYS))
+        return replace(thing, rgb=(grey, grey, grey))
+    outline = outlines.lump(dice)
+    box = outlines.around(outlines.corners(outline, thing.centre, thing.radius, thing.angle))
+    return replace(thing, outline=outline, box=box)
+
+
+def _name(thing: Thing, lack: Lack) -> str:
+    """Return a thing's name without what it lacks, such as `star` or `red thing`."""
+    return thing.shape if lack == "colour" else f"{thing.colour} thing"
+
+
+def _asked(scene: Scene, lack: Lack, dice: Dice) -> list[Question]:
+    """Return the questions that have one true answer without the attribute."""
+    kept = "shape" if lack == "colour" else "colour"
+    names = [_name(thing, lack) for thing in scene.things]
+    asked = []
+    for thing in scene.things:
+        name, place = _name(thing, lack), scene.place(thing)
+        asked.append(
+            Question(f"what {kept} is the thing at the {place} ?", getattr(thing, kept), kept, thing.pair)
+        )
+        if names.count(name) > 1:
+            continue
+        asked.append(Question(f"where is the {name} ?", place, "position", thing.pair))
+        asked.append(Question(f"how big is the {name} ?", thing.size, "size", thing.pair))
+        if lack == "colour":
+            asked += questions.relations(scene, thing, name)
+    return [*asked, *_present(scene, lack, names, dice)]
+
+
+def _present(scene: Scene, lack: Lack, names: list[str], dice: Dice) -> list[Question]:
+    """Return a yes-or-no question by a fair coin and, for shapes, the counts of those that come more than once."""
+    thing = dice.pick(scene.things)
+    absent = [
+        name
+        for name in (SHAPES if lack == "colour" else [f"{each} thing" for each in COLOURS])
+        if name not in names
+    ]
+    name, answer = (
+        (_name(thing, lack), "yes") if dice.chance(0.5) or not absent else (dice.pick(absent), "no")
+    )
+    asked = [Question(f"is there {with_article(name)} ?", answer, "existence", thing.pair)]
+    if lack == "colour":
+        for shape in sorted({thing.shape for thing in scene.things if names.count(thing.shape) > 1}):
+            about = next(thing.pair for thing in scene.things if thing.shape == shape)
+            asked.append(
+                Question(
+                    f"how many {SHAPES[shape]} are there ?", NUMBERS[names.count(shape) - 1], "count", about
+                )
+            )
+    return asked
