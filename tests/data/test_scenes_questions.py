@@ -9,6 +9,7 @@ from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, bli
 from isthmus.data.scenes.apart import Lack
 from isthmus.data.scenes.draw import region_masks
 from isthmus.data.scenes.outlines import REACH
+from isthmus.data.scenes.retelling import exchange, retold
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
 from isthmus.data.sources.scenes import SceneSource
 
@@ -126,17 +127,32 @@ def test_captions_are_true() -> None:
 
 
 def test_imagined_questions_follow_from_the_caption_before_them() -> None:
+    exchanged_words = 0
     for index in range(100):
         scene, question = Scenes().imagined(index)
+        words = exchange(scene.key)
+        assert len(set(words.values())) == len(words)
+        assert not set(words.values()) & {*COLOURS, *SHAPES, *SINGULAR}
+        back = {new: old for old, new in words.items()}
         sample = SceneSource(split="train", num_samples=100).text_sample(index)
+        exchanged_words += len(
+            set(" ".join([*sample.texts, *(t.text for t in sample.turns)]).split()) & set(back)
+        )
         if sample.texts:
-            assert list(sample.texts) == Scenes().captions(scene)
+            assert [retold(text, back) for text in sample.texts] == Scenes().captions(scene)
             continue
-        told, first = re.fullmatch(r"(.+ \.) (.+ \?)", sample.turns[0].text).groups()
-        assert told in Scenes().captions(scene)[:2]
-        assert (first, sample.turns[1].text) == (question.text, question.answer)
+        told, first = re.fullmatch(r"(.+ \.) (.+ \?)", retold(sample.turns[0].text, back)).groups()
+        assert told == Scenes().captions(scene)[1]
+        assert (first, retold(sample.turns[1].text, back)) == (question.text, question.answer)
         for asked, answered in zip(sample.turns[2::2], sample.turns[3::2], strict=True):
-            assert answers(scene, asked.text) == {answered.text}
+            assert answers(scene, retold(asked.text, back)) == {retold(answered.text, back)}
+    assert exchanged_words > 200
+
+
+def test_retelling_by_hand() -> None:
+    words = {"red": "amber", "star": "oval", "stars": "ovals"}
+    told = retold("a red star , a red star and an orange ring : how many red stars are there ?", words)
+    assert told == "an amber oval , an amber oval and an orange ring : how many amber ovals are there ?"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import small
+import torch
 from PIL import Image
 
+from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.samples import Sample
 from isthmus.data.templates import ChatTemplate
@@ -171,3 +173,17 @@ def test_a_question_longer_than_the_context_is_refused(runs: small.Runs, tmp_pat
     refused = small.isthmus("ask", runs["own"][0], small.picture(tmp_path / "a.png"), "red " * 80)
     assert refused.code == 3
     assert "context has 64" in refused.sentence
+
+
+def test_precision_and_seed_of_the_command_reach_the_model(runs: small.Runs, tmp_path: Path) -> None:
+    image = picture_of(small.picture(tmp_path / "a.png"))
+    for precision in ("fp32", "bf16"):
+        one = load(runs["own"][0], RunOptions(device="cpu", precision=precision))
+        seen: list[bool] = []
+        one.workshop.model.connector.register_forward_pre_hook(
+            lambda *_, seen=seen: seen.append(torch.is_autocast_enabled("cpu"))
+        )
+        one.ask(image, "how many rings are there ?")
+        assert set(seen) == {precision == "bf16"}
+    assert load(runs["own"][0], RunOptions(device="cpu", seed=9)).seed == 9
+    assert load(runs["own"][0], RunOptions(device="cpu")).seed == 3

@@ -213,3 +213,16 @@ def test_a_place_that_cannot_be_written_is_refused(recipes: Path, tmp_path: Path
         refused = _trained(recipes / "own.yaml", place)
         assert (refused.code, "--out" in refused.sentence) == (6, True)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_damaged_encoder_is_no_checkpoint(tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0no json at all")
+    recipe = _recipe(tmp_path / "recipe.yaml", "{kind: scenes, split: train, num_samples: 8, image_size: 32}")
+    text = recipe.read_text()
+    assert text.count("kind: vit,") == 1
+    recipe.write_text(text.replace("kind: vit,", f"kind: vit, weights: {encoder},"))
+    refused = _trained(recipe, tmp_path / "run")
+    assert refused.code == 4
+    assert "model.safetensors is damaged" in refused.sentence

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import assert_never
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from isthmus.build.names import locate
@@ -71,7 +72,7 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
     """Fill a part from `folder/model.safetensors`, whose keys start with the part's name.
 
     Raises:
-        CheckpointError: Keys or shapes differ; every difference is listed.
+        CheckpointError: The file is missing or damaged, or keys or shapes differ; every difference is listed.
     """
     file = folder / "model.safetensors"
     if not file.is_file():
@@ -79,11 +80,13 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
             f"{folder.name} has no model.safetensors; choose a folder that a run or a recipe wrote"
         )
     prefix = f"{part}."
-    found = {
-        name.removeprefix(prefix): weight
-        for name, weight in load_file(file).items()
-        if name.startswith(prefix)
-    }
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{file} is damaged ({error}); make it again or restore it from a copy"
+        ) from error
+    found = {name.removeprefix(prefix): weight for name, weight in tensors.items() if name.startswith(prefix)}
     expected = module.state_dict()
     wrong = mismatches(found, expected)
     if wrong:

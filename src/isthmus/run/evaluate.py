@@ -45,7 +45,7 @@ def evaluate(
             f"the recipe of {run} has no `evaluation` block, so there is nothing to measure; add one and train again"
         )
     name = data or (settings.val if split == "val" else settings.test)
-    judged = judge(loaded, _source(loaded, name), settings, limit=limit, options=options)
+    judged = judge(loaded, _source(loaded, name), settings, limit=limit)
     examples = judged.pop("examples")
     measured = loaded.directory.read_results().get("evaluation", {})
     loaded.directory.add_results(
@@ -59,9 +59,7 @@ def evaluate(
     return judged
 
 
-def judge(
-    loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None, options: RunOptions
-) -> dict[str, Any]:
+def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None) -> dict[str, Any]:
     """Measure on a source: `metrics`, `controls`, `n`, `skipped`, and `examples` for the report.
 
     Rows whose picture cannot be read are left out and named in `skipped`.
@@ -71,14 +69,13 @@ def judge(
     """
     good, skipped = usable(loaded, cast(Source, source[:limit]))
     rows = Subset(source, good)
-    seed = loaded.workshop.recipe.seed if options.seed is None else options.seed
     match settings.task:
         case "questions":
-            judged = judge_answers(loaded, rows, seed=seed)
+            judged = judge_answers(loaded, rows, seed=loaded.seed)
         case "captioning":
-            judged = judge_captions(loaded, rows, seed=seed)
+            judged = judge_captions(loaded, rows, seed=loaded.seed)
         case "retrieval":
-            judged = judge_retrieval(loaded, rows, seed=seed)
+            judged = judge_retrieval(loaded, rows, seed=loaded.seed)
     for example in judged["examples"]:
         # Numbers of rows in the source, so that the report finds the pictures.
         example["row"] = good[example["row"]]

@@ -1,5 +1,6 @@
 """A trained run, ready to answer: `isthmus.load("runs/demo")`."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from PIL import Image
 
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
-from isthmus.core.devices import keep_freed_memory
+from isthmus.core.devices import keep_freed_memory, number_format
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
@@ -36,6 +37,16 @@ class LoadedRun:
 
     directory: RunDirectory
     workshop: Workshop
+    options: RunOptions
+
+    @property
+    def seed(self) -> int:
+        """What drawn answers and intervals depend on: the option's, or else the recipe's."""
+        return self.workshop.recipe.seed if self.options.seed is None else self.options.seed
+
+    def number_format(self) -> AbstractContextManager[None]:
+        """The number format of matrix products that the options ask for."""
+        return number_format(next(self.workshop.model.parameters()).device, self.options.precision)
 
     def answer(self, image: str | Path | Image.Image, question: str | None = None) -> str:
         """Answer a question about a picture; without a question, write a caption.
@@ -74,14 +85,15 @@ class LoadedRun:
         made = [processor.row(sample, rows=rows, choice=0, purpose="prompt") for sample in samples]
         batch = collate(made, pad_id=processor.pad_id, side="left").to(next(model.parameters()).device)
         codec = processor.codec
-        written = generate(
-            model,
-            batch,
-            self.decoding,
-            end_ids=codec.end_ids[-1:],
-            pad_id=codec.pad_id,
-            seed=self.workshop.recipe.seed,
-        )
+        with self.number_format():
+            written = generate(
+                model,
+                batch,
+                self.decoding,
+                end_ids=codec.end_ids[-1:],
+                pad_id=codec.pad_id,
+                seed=self.seed,
+            )
         return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
 
     @property
@@ -124,7 +136,7 @@ def load(run: str | Path, options: RunOptions | None = None) -> LoadedRun:
     )
     load_weights(workshop.model, directory.final)
     workshop.model.eval().requires_grad_(requires_grad=False)
-    return LoadedRun(directory, workshop)
+    return LoadedRun(directory, workshop, options or RunOptions())
 
 
 def _template(directory: RunDirectory) -> ChatTemplate | None:

@@ -59,6 +59,13 @@ def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.
         raise UsageError(
             f"{loaded.directory.path} is no dual encoder, so pictures and texts cannot be compared"
         )
+    with loaded.number_format():
+        return _embedded(model, processor, source)
+
+
+def _embedded(
+    model: DualEncoder, processor: DualEncoderProcessor, source: Source
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     device = next(model.parameters()).device
     images: list[torch.Tensor] = []
     texts: list[torch.Tensor] = []
@@ -69,7 +76,7 @@ def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.
         rows = [processor.row(sample, rows="captions", choice=0) for sample in samples]
         vectors = model.image_vectors(collate(rows, pad_id=processor.pad_id).to(device))
         assert vectors is not None
-        images.append(vectors.cpu())
+        images.append(vectors.float().cpu())
         captions = [caption for sample in samples for caption in sample.captions]
         photo_of_text += [
             index for index, sample in zip(chosen, samples, strict=True) for _ in sample.captions
@@ -88,4 +95,4 @@ def _text_vectors(
     names = tuple(captions)
     vectors = model.text_vectors(Batch(sample_ids=names, token_ids=token_ids, attention_mask=mask).to(device))
     assert vectors is not None
-    return vectors.cpu()
+    return vectors.float().cpu()

@@ -44,6 +44,20 @@ ORDINALS = ("first", "second", "third", "fourth")
 KINDS = ("colour", "shape", "count", "position", "size", "relation", "existence")
 """Kinds of question about one picture; series of pictures add `picture`, clips add `motion`."""
 
+_READ_COLOURS = (
+    "white brown teal cyan olive beige violet crimson golden silver bronze ivory maroon navy lime amber coral mint "
+    "indigo scarlet turquoise lilac rusty khaki"
+)
+_READ_SHAPES = (
+    "heart moon arrow oval diamond drop cloud flag key bell cup boat frog bird tree house kite wheel spoon hat button "
+    "feather shell lamp"
+)
+READ_COLOURS = tuple(_READ_COLOURS.split())
+"""Colours that texts without pictures name too; none is ever drawn."""
+
+READ_SHAPES = {name: f"{name}s" for name in _READ_SHAPES.split()}
+"""Shapes that texts without pictures name too, and what they call many; none is ever drawn."""
+
 _SENTENCE_WORDS = (
     "a an and are at big colour does how is many move moves moving no picture shape shows the "
     "there thing way what where which yes , . ?"
@@ -89,8 +103,11 @@ def words() -> tuple[str, ...]:
     """Return every word and mark of all captions, questions and answers, sorted."""
     names = (
         *COLOURS,
+        *READ_COLOURS,
         *SHAPES,
         *SHAPES.values(),
+        *READ_SHAPES,
+        *READ_SHAPES.values(),
         *SIZES,
         *PLACES,
         *RELATIONS,

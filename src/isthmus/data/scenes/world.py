@@ -20,6 +20,8 @@ from isthmus.data.scenes.vocabulary import KINDS, NUMBERS, SUBJECTS, TRAINING_PA
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 2048
 ASPECT_LIMITS = (1 / 3, 3.0)
+FEWEST_THINGS = {"train": 1, "val": 2, "test": 2}
+"""Scenes with a single thing are so few that the picture most similar to one of them mostly has the same answer."""
 
 
 @final
@@ -27,7 +29,8 @@ class Scenes:
     """An endless world of drawn scenes; equal arguments and index give equal scenes in every process.
 
     Validation and test scenes show at least one pair of colour and shape held out for their split, and every
-    question is about such a pair; training shows and names none of them.
+    question is about such a pair; training shows and names none of them. Training shows one to four things, the other
+    splits two to four.
 
     Args:
         split: `train`, `val` or `test`.
@@ -178,7 +181,8 @@ class Scenes:
         """Return what a scene has to hold for a goal; every total number of things it allows is as likely."""
         subject = resembling(dice, aim.about, subjects) if aim.answer == "no" else aim.about
         neighbour = (aim.answer, aim.relation) if aim.relation else None
-        num_things = dice.pick(range(aim.copies + bool(neighbour), MAX_THINGS + 1))
+        fewest = max(aim.copies + bool(neighbour), FEWEST_THINGS[self.split])
+        num_things = dice.pick(range(fewest, MAX_THINGS + 1))
         canvas = self._canvas(dice)
         fixed = (aim.place, aim.size, neighbour)
         return Order(subject, aim.copies, num_things, TRAINING_PAIRS, canvas, self.overlap, *fixed)

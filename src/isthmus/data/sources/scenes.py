@@ -13,6 +13,7 @@ from isthmus.data.samples import ImagePart, ImageRef, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
 from isthmus.data.scenes.apart import Lack, Told
 from isthmus.data.scenes.dice import Dice
+from isthmus.data.scenes.retelling import exchange, retold
 
 QUESTIONS_A_TALK = 6
 """Questions about one scene in a conversation: the picture is looked at once for all of them."""
@@ -113,15 +114,21 @@ class SceneSource(Source):
     def text_sample(self, index: int) -> Sample:
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
 
+        Most colours and shapes are exchanged for others that are never drawn (see `scenes.retelling`).
         Three of four are a talk that begins with a full caption where a picture would stand; the others are captions.
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
         told = self._told(scene, question, imagined=True)
+        words = exchange(scene.key)
+        said = tuple(retold(caption, words) for caption in told.captions)
         if index % 4 == 3:
-            return Sample(id=name, origin=f"text {name}", texts=told.captions)
-        about = told.captions[Dice("told", scene.key).pick((0, 1))]
-        return Sample(id=name, origin=f"text {name}", turns=_talk((f"{about} ",), told.questions))
+            return Sample(id=name, origin=f"text {name}", texts=said)
+        asked = [
+            replace(one, text=retold(one.text, words), answer=retold(one.answer, words))
+            for one in told.questions
+        ]
+        return Sample(id=name, origin=f"text {name}", turns=_talk((f"{said[1]} ",), asked))
 
 
 def _talk(about: tuple[ImagePart | str, ...], asked: Sequence[Question]) -> tuple[Turn, ...]:
