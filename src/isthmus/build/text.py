@@ -10,7 +10,7 @@ from isthmus.config.data import SceneSource, Source
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.errors import MachineError, RecipeError
-from isthmus.data.scenes import words
+from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import ChatTemplate
 from isthmus.data.text import CaptionEncoder, TextCodec, pad_id_of
 from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
@@ -78,7 +78,8 @@ def _trained(config: TrainedTokenizer, data: Mapping[str, Source]) -> Tokenizer:
 def _texts(source: Source) -> Iterator[str]:
     if isinstance(source, SceneSource):
         # The built-in world states its complete word list; counting drawn captions would only approach it.
-        yield " ".join(words())
+        # A short vocabulary keeps the words about pictures, which are said twice here, before those of texts alone.
+        yield " ".join([*words(), *words(), *read_words()])
         return
     for sample in build_source(source):
         yield from sample.captions or (turn.text for turn in sample.turns)

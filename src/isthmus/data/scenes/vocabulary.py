@@ -100,14 +100,11 @@ SUBJECTS = {"train": TRAINING_PAIRS, "val": VALIDATION_PAIRS, "test": TEST_PAIRS
 
 
 def words() -> tuple[str, ...]:
-    """Return every word and mark of all captions, questions and answers, sorted."""
+    """Return every word and mark of all captions, questions and answers about pictures, sorted."""
     names = (
         *COLOURS,
-        *READ_COLOURS,
         *SHAPES,
         *SHAPES.values(),
-        *READ_SHAPES,
-        *READ_SHAPES.values(),
         *SIZES,
         *PLACES,
         *RELATIONS,
@@ -116,6 +113,11 @@ def words() -> tuple[str, ...]:
         *ORDINALS,
     )
     return tuple(sorted({word for name in (*names, _SENTENCE_WORDS) for word in name.split()}))
+
+
+def read_words() -> tuple[str, ...]:
+    """Return every word that only texts without pictures say, sorted."""
+    return tuple(sorted({*READ_COLOURS, *READ_SHAPES, *READ_SHAPES.values()}))
 
 
 def with_article(phrase: str) -> str:

@@ -115,15 +115,17 @@ class SceneSource(Source):
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
 
         Most colours and shapes are exchanged for others that are never drawn (see `scenes.retelling`).
-        Three of four are a talk that begins with a full caption where a picture would stand; the others are captions.
+        Two of three are a talk that begins with a full caption where a picture would stand; in the others one such
+        caption is told again in other words and another order, which teaches early on to look words up.
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
         told = self._told(scene, question, imagined=True)
         words = exchange(scene.key)
         said = tuple(retold(caption, words) for caption in told.captions)
-        if index % 4 == 3:
-            return Sample(id=name, origin=f"text {name}", texts=said)
+        if index % 3 == 2:
+            retelling = (Turn("user", (said[1],)), Turn("assistant", (said[0],)))
+            return Sample(id=name, origin=f"text {name}", turns=retelling)
         asked = [
             replace(one, text=retold(one.text, words), answer=retold(one.answer, words))
             for one in told.questions
