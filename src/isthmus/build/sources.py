@@ -31,8 +31,8 @@ def build_source(config: Source) -> SampleSource:
                 num_samples=config.num_samples,
                 image_size=config.image_size,
                 seed=config.seed,
-                grey=config.grey,
-                lumps=config.lumps,
+                colourless=config.colourless,
+                shapeless=config.shapeless,
             )
         case _:
             assert_never(config)

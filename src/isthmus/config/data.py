@@ -48,9 +48,9 @@ class SceneSource(Settings):
     """How many scenes the source has."""
     image_size: Count = 64
     """Height and width of a scene in pixels."""
-    grey: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Share of scenes drawn in grey, with texts that name no colour, so that shapes are learned for themselves."""
-    lumps: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    colourless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of scenes in colours without a name; texts name none, so that shapes are learned for themselves."""
+    shapeless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of scenes with coloured lumps for shapes and texts that name no shape, so that colours are, too."""
     seed: int = 0
     """Which world; the same seed gives the same scenes on every machine."""

@@ -1,9 +1,10 @@
-"""Scenes that lack one attribute: grey things, whose shape is all there is, and lumps, whose colour is.
+"""Scenes that lack one attribute: things in colours without a name, and coloured lumps, shapes without one.
 
 In training a red thing is never a star. A model may then learn shapes only as far as colours leave them open, and
 colours as far as shapes do; on held-out pairs both fail. Where one attribute is absent, the other has to be seen.
 """
 
+import colorsys
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,8 +17,6 @@ from isthmus.data.scenes.vocabulary import COLOURS, NUMBERS, SHAPES, with_articl
 
 Lack = Literal["colour", "shape"]
 LACKS: tuple[Lack, ...] = ("colour", "shape")
-GREYS = (75, 195)
-"""Levels of a thing without colour: lighter than any black one, darker than the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Told:
 
 
 def without(scene: Scene, lack: Lack) -> Told:
-    """Return a scene with its things in greys of their own, or as coloured lumps, with captions and questions."""
+    """Return a scene with its things in colours without a name, or as coloured lumps, with captions and questions."""
     dice = Dice(f"without {lack}", scene.key)
     drawn = replace(scene, things=tuple(_plain(thing, lack, dice) for thing in scene.things))
     return Told(drawn, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)))
@@ -57,11 +56,20 @@ def captions(scene: Scene, lack: Lack) -> list[str]:
 def _plain(thing: Thing, lack: Lack, dice: Dice) -> Thing:
     """Return the thing without its colour or without its shape."""
     if lack == "colour":
-        grey = round(dice.between(*GREYS))
-        return replace(thing, rgb=(grey, grey, grey))
+        return replace(thing, rgb=_nameless(dice))
     outline = outlines.lump(dice)
     box = outlines.around(outlines.corners(outline, thing.centre, thing.radius, thing.angle))
     return replace(thing, outline=outline, box=box)
+
+
+def _nameless(dice: Dice) -> tuple[int, int, int]:
+    """Return a colour nobody would call by a named one: a dull tone of any hue, or a teal."""
+    if dice.chance(0.25):
+        tone = (dice.between(0.485, 0.53), dice.between(0.4, 1), dice.between(0.5, 0.9))
+    else:
+        tone = (dice.between(0, 1), dice.between(0, 0.3), dice.between(0.35, 0.72))
+    red, green, blue = (round(255 * level) for level in colorsys.hsv_to_rgb(*tone))
+    return red, green, blue
 
 
 def _name(thing: Thing, lack: Lack) -> str:

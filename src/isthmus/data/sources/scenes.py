@@ -52,8 +52,8 @@ class SceneSource(Source):
         num_samples: How many; sample `i` is scene `i` of the split.
         image_size: Height and width in pixels.
         seed: Which world.
-        grey: Share of scenes drawn in grey, with captions and questions that name no colour (see `Scenes.without`).
-        lumps: Share of scenes with coloured lumps for shapes, with captions and questions that name no shape.
+        colourless: Share of scenes in colours without a name, with texts that name no colour (see `Scenes.without`).
+        shapeless: Share of scenes with coloured lumps for shapes, with texts that name no shape.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class SceneSource(Source):
         num_samples: int,
         image_size: int = 64,
         seed: int = 0,
-        grey: float = 0.0,
-        lumps: float = 0.0,
+        colourless: float = 0.0,
+        shapeless: float = 0.0,
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
@@ -72,9 +72,9 @@ class SceneSource(Source):
         self.split = split
         self._num_samples = num_samples
         self._shares: tuple[tuple[Lack | None, float], ...] = (
-            ("colour", grey),
-            ("shape", lumps),
-            (None, 1 - grey - lumps),
+            ("colour", colourless),
+            ("shape", shapeless),
+            (None, 1 - colourless - shapeless),
         )
         self.format = (
             f"built-in scenes ({num_samples} of split {split}, {image_size}x{image_size}, seed {seed})"
