@@ -1,8 +1,10 @@
 """Pretrained networks from Hugging Face folders or the hub: safetensors only, never code from a checkpoint."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -19,12 +21,15 @@ class PretrainedSource:
         revision: The commit on the hub, so that a name always means the same weights.
         random: Build the architecture with random weights (for tests and tables).
         local_only: Never ask the network.
+        card: A JSON file with the architecture of this hub model; with random weights it is read instead of the
+            checkpoint's own configuration, so that every machine builds the same.
     """
 
     name: str
     revision: str | None = None
     random: bool = False
     local_only: bool = True
+    card: Path | None = None
 
 
 def load_configuration(source: PretrainedSource) -> PretrainedConfig:
@@ -33,6 +38,8 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
     Raises:
         OSError: The folder or name is not there.
     """
+    if source.random and source.card is not None:
+        return AutoConfig.for_model(**json.loads(source.card.read_text(encoding="utf-8")))
     return AutoConfig.from_pretrained(
         source.name, revision=source.revision, local_files_only=source.local_only
     )

@@ -16,22 +16,26 @@ from isthmus.models.vision_language_model import VisionLanguageModel as VisionLa
 from isthmus.run.directory import RunDirectory
 
 
-def show(target: str, *, image_size: Size | None = None) -> dict[str, object]:
+def show(target: str, *, image_size: Size | None = None, network_allowed: bool = False) -> dict[str, object]:
     """The table as plain data (design, section 7).
 
     Args:
         target: A recipe's path or shipped name, or a run directory.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
+        network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
         RecipeError: There is no such recipe, or its parts do not fit.
         UsageError: The model cannot take pictures of this size.
+        MachineError: The architecture of a hub model is not known here.
     """
     run = RunDirectory(Path(target))
     is_trained = run.recipe_file.is_file() and (run.tokenizer / "tokenizer.json").is_file()
     # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
     vocabulary = len(load_tokenizer(str(run.tokenizer))) if is_trained else None
-    return describe(recipe_of(target), image_size=image_size, vocabulary=vocabulary)
+    return describe(
+        recipe_of(target), image_size=image_size, vocabulary=vocabulary, network_allowed=network_allowed
+    )
 
 
 def recipe_of(target: str) -> Recipe:
@@ -41,7 +45,11 @@ def recipe_of(target: str) -> Recipe:
 
 
 def describe(
-    recipe: Recipe, *, image_size: Size | None = None, vocabulary: int | None = None
+    recipe: Recipe,
+    *,
+    image_size: Size | None = None,
+    vocabulary: int | None = None,
+    network_allowed: bool = False,
 ) -> dict[str, object]:
     """The parameter table of a recipe, built on the meta device.
 
@@ -49,12 +57,20 @@ def describe(
         recipe: What is built.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
         vocabulary: Entries of the trained tokenizer; None takes the most that the recipe allows.
+        network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
         RecipeError: Its parts do not fit.
         UsageError: The model cannot take pictures of this size.
+        MachineError: The architecture of a hub model is not known here.
     """
-    model = build_model(recipe.model, weights="random", device="meta", vocabulary=vocabulary)
+    model = build_model(
+        recipe.model,
+        weights="random",
+        device="meta",
+        vocabulary=vocabulary,
+        network_allowed=network_allowed,
+    )
     rows = part_rows(model, kinds_of(recipe.model))
     stages = []
     for stage in recipe.stages:
