@@ -98,12 +98,10 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
 
 def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> VisionEncoder:
     source = source_of(config.name, config.revision, origin, path="model.vision.name")
-    if config.layer is not None:
-        raise RecipeError(
-            "model.vision.layer: earlier layers of pretrained encoders cannot be built yet; use null"
-        )
     try:
-        encoder = load_vision_encoder(source, config.features)
+        encoder = load_vision_encoder(
+            source, config.features, layer=config.layer, final_norm=config.final_norm
+        )
     except OSError as error:
         raise not_here(config.name, "model.vision.name", origin) from error
     except ValueError as error:

@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -45,26 +46,44 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
     )
 
 
-def load_network(kind: type[AutoModel | AutoModelForCausalLM], source: PretrainedSource) -> PreTrainedModel:
+def load_network(
+    kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel],
+    source: PretrainedSource,
+    *,
+    config: PretrainedConfig | None = None,
+    options: Mapping[str, bool] = MappingProxyType({}),
+) -> PreTrainedModel:
     """A network in fp32 and eval mode.
 
-    Weights that the network does not have (a classifier's head on an encoder) are left aside; weights that it needs and
-    the checkpoint lacks would stay random, so they are refused.
+    Weights that the network does not have (a classifier's head on an encoder, layers that are not built) are left
+    aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
+
+    Args:
+        kind: What is built: a network's class, or the choice of one by the configuration.
+        source: Where weights come from.
+        config: The architecture, where it is not the checkpoint's own.
+        options: Further arguments of the network's constructor.
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
         ValueError: The checkpoint lacks weights.
     """
     if source.random:
-        return cast(PreTrainedModel, kind.from_config(load_configuration(source), dtype=torch.float32)).eval()
+        architecture = config or load_configuration(source)
+        if issubclass(kind, PreTrainedModel):
+            return kind(architecture, **options).eval()
+        made = kind.from_config(architecture, dtype=torch.float32, **options)
+        return cast(PreTrainedModel, made).eval()
     with _quiet():
         network, found = kind.from_pretrained(
             source.name,
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             revision=source.revision,
             local_files_only=source.local_only,
+            **options,
         )
     missing = sorted(found["missing_keys"])
     if missing:
