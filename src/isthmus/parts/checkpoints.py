@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -75,7 +75,8 @@ def load_network(
         made = kind.from_config(architecture, dtype=torch.float32, **options)
         return cast(PreTrainedModel, made).eval()
     with _quiet():
-        network, found = kind.from_pretrained(
+        # The two Auto classes and a network's own class share no type that says what they take.
+        network, found = cast(Any, kind).from_pretrained(
             source.name,
             config=config,
             dtype=torch.float32,
