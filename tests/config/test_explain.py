@@ -56,6 +56,11 @@ def refusal(text: str, *overrides: str) -> list[str]:
          "stages.0.train: found [], allowed: at least 1 of them"),
         ("train: [connector]", "train: connector", "train: [connector]",
          "stages.0.train: found the text 'connector', allowed: a list"),
+        ("train: [connector]", "freeze: [token_embedings]\n    train: [connector]", "train: [connector]",
+         "stages.0.freeze.0: found 'token_embedings', allowed: what lies inside parts of this vision_language_model: token_embeddings; "
+         "did you mean 'token_embeddings'?"),
+        ("train: [connector]", "freeze: [token_embeddings]\n    train: [connector]", "train: [connector]",
+         "stages.0.freeze.0: found 'token_embeddings', allowed: nothing, because this stage does not train language at all"),
         ("placeholder: virtual", "placeholder: virtul", "fusion:",
          "model.fusion.placeholder: found 'virtul', allowed: virtual, add, {reuse: ID}; did you mean 'virtual'?"),
         ("placeholder: virtual", "placeholder: {reuse: -1}", "fusion:",

@@ -29,6 +29,19 @@ def test_only_the_named_part_learns() -> None:
     assert all(not parameter.requires_grad for parameter in split.frozen.values())
 
 
+def test_parameters_inside_a_trained_part_can_stay_frozen() -> None:
+    model = ToyModel()
+    table = model.language["tokens"]
+    split = set_trainable(model, ["connector", "language"], frozen=table.parameters())
+    assert not table.weight.requires_grad
+    assert {name for name in split.frozen if not name.startswith("vision")} == {"language.tokens.weight"}
+    assert {row.part: row.frozen for row in split.rows}["language"] == table.weight.numel()
+    set_modes(model)
+    assert model.language["dropout"].training
+    set_trainable(model, ["connector", "language"])
+    assert table.weight.requires_grad
+
+
 def test_rows_count_every_parameter_once() -> None:
     model = ToyModel()
     model.language["head"].weight = model.language["tokens"].weight

@@ -58,7 +58,7 @@ def build_language(
             try:
                 network = load_causal_network(source)
             except OSError as error:
-                raise not_here(config.name, "model.language.name") from error
+                raise not_here(config.name, "model.language.name", origin) from error
             except ValueError as error:
                 raise RecipeError(f"model.language.name: {error}") from error
             lora, input_dropout = config.lora, 0.0

@@ -1,4 +1,4 @@
-"""Where a recipe's names point to: weights shipped with the package, folders, hub names."""
+"""Where a recipe's names point to: weights shipped with the package, folders, hub names and their cards."""
 
 from pathlib import Path
 
@@ -7,6 +7,14 @@ from isthmus.core.errors import RecipeError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 """Weights that come with the package; each folder says which recipe makes it again."""
+
+CARDS = Path(__file__).resolve().parent.parent / "architectures"
+"""The published configuration of hub models, one JSON file each, named as the model with `--` for `/`."""
+
+
+def card_file(name: str) -> Path:
+    """Where the card of a hub model lies if it is shipped."""
+    return CARDS / f"{name.replace('/', '--')}.json"
 
 
 def locate(name: str, *, path: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import assert_never
 
+from torch import nn
+
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
 from isthmus.core.errors import RecipeError
@@ -13,6 +15,12 @@ from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.next_token import NextToken
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.settings import StageSettings
+
+
+def frozen_inside(stage: TrainStage, model: Model) -> list[nn.Parameter]:
+    """The parameters inside the stage's trained parts that stay as they are."""
+    inner = model.inner_parts()
+    return [parameter for name in stage.freeze for parameter in inner[name].parameters()]
 
 
 def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from isthmus.build.names import locate
+from isthmus.build.names import card_file, locate
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.core.sizes import Size
@@ -98,14 +98,12 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
 
 def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> VisionEncoder:
     source = source_of(config.name, config.revision, origin, path="model.vision.name")
-    if config.layer is not None:
-        raise RecipeError(
-            "model.vision.layer: earlier layers of pretrained encoders cannot be built yet; use null"
-        )
     try:
-        encoder = load_vision_encoder(source, config.features)
+        encoder = load_vision_encoder(
+            source, config.features, layer=config.layer, final_norm=config.final_norm
+        )
     except OSError as error:
-        raise not_here(config.name, "model.vision.name") from error
+        raise not_here(config.name, "model.vision.name", origin) from error
     except ValueError as error:
         raise RecipeError(f"model.vision: {error}") from error
     if frozen and isinstance(encoder, ConvolutionalEncoder) and not origin.random:
@@ -114,17 +112,25 @@ def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> Vi
 
 
 def source_of(name: str, revision: str | None, origin: Origin, *, path: str) -> PretrainedSource:
-    """A checkpoint's place, with the rule for the network."""
+    """A checkpoint's place, with the rule for the network and the hub model's card, if one is shipped."""
+    located, card = locate(name, path=path), card_file(name)
     return PretrainedSource(
-        name=locate(name, path=path),
+        name=located,
         revision=revision,
         random=origin.random,
         local_only=not origin.network_allowed,
+        card=card if card.is_file() and not Path(located).is_dir() else None,
     )
 
 
-def not_here(name: str, path: str) -> MachineError:
-    """What is said of a checkpoint that would have to be fetched."""
+def not_here(name: str, path: str, origin: Origin) -> MachineError:
+    """What is said of a checkpoint, or where weights are random of a configuration, that would have to be fetched."""
+    if origin.random:
+        return MachineError(
+            f"{path}: no card of '{name}' is shipped and its configuration is not on this machine; pass "
+            "--allow-network to fetch it, give a folder that holds its config.json, or add that file to the package as "
+            f"architectures/{card_file(name).name}"
+        )
     return MachineError(
         f"{path}: '{name}' is not on this machine and the network is not asked; "
         "pass --allow-network to fetch it, or give a folder"
@@ -154,7 +160,7 @@ def build_image_processor(config: Vision, origin: Origin) -> ImageProcessor:
                     local_only=not origin.network_allowed,
                 )
             except OSError as error:
-                raise not_here(config.name, "model.vision.name") from error
+                raise not_here(config.name, "model.vision.name", origin) from error
             except ValueError as error:
                 raise RecipeError(f"model.vision.name: {error}") from error
         case _:

@@ -68,7 +68,7 @@ def show(
 
     from isthmus.run.show import show as run_show
 
-    result: Result = run_show(target, image_size=size)
+    result: Result = run_show(target, image_size=size, network_allowed=options.allow_network)
     if table or options.json:
         return result
     outer = [{key: row[key] for key in row if key != "parts"} for row in result["parts"]]

@@ -109,6 +109,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=model.part_names)
         elif name in stage.train[:position]:
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
+    yield from _inner(path, stage, model)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -127,6 +128,18 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if word not in ROWS[model.kind]:
             allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    known = tuple(model.inner_parts)
+    for position, name in enumerate(stage.freeze):
+        place = (*path, "freeze", position)
+        if name not in known:
+            allowed = f"what lies inside parts of this {model.kind}: {one_of(known)}"
+            yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=known)
+        elif model.inner_parts[name] not in stage.train:
+            allowed = f"nothing, because this stage does not train {model.inner_parts[name]} at all"
+            yield Mistake(path=place, found=f"'{name}'", allowed=allowed)
 
 
 def _learning_vision(index: int) -> Mistake:

@@ -9,6 +9,8 @@ from isthmus.config.joining import Connector, Fusion, ImageHead
 from isthmus.config.language import Language, PretrainedLanguage, TransformerText
 from isthmus.config.vision import Vision
 
+_INSIDE_LANGUAGE = {"token_embeddings": "language"}
+
 
 class VisionLanguageModel(Settings):
     """A vision encoder and a language model, joined by a connector and a fusion."""
@@ -27,6 +29,11 @@ class VisionLanguageModel(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze; splicing has nothing to learn."""
         return ("vision", "connector", *_language_parts(self.language))
+
+    @property
+    def inner_parts(self) -> dict[str, str]:
+        """What a stage can keep frozen inside a part that it trains, and that part."""
+        return _INSIDE_LANGUAGE
 
 
 class DualEncoder(Settings):
@@ -49,6 +56,11 @@ class DualEncoder(Settings):
         """What a stage can train or freeze."""
         return ("vision", "image_head", "text", "scale")
 
+    @property
+    def inner_parts(self) -> dict[str, str]:
+        """Nothing is named inside its parts."""
+        return {}
+
 
 class LanguageModel(Settings):
     """A language model alone, trained on text."""
@@ -61,6 +73,11 @@ class LanguageModel(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return _language_parts(self.language)
+
+    @property
+    def inner_parts(self) -> dict[str, str]:
+        """What a stage can keep frozen inside a part that it trains, and that part."""
+        return _INSIDE_LANGUAGE
 
 
 def _language_parts(language: Language) -> tuple[str, ...]:

@@ -4,7 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Names, NotNegative, Positive, Settings, refuse
+from isthmus.config.base import (
+    Count,
+    Fraction,
+    Mistake,
+    Names,
+    NotNegative,
+    Positive,
+    Settings,
+    Texts,
+    refuse,
+)
 from isthmus.config.data import Rows
 
 ObjectiveName = Literal["next_token", "contrastive"]
@@ -59,6 +69,8 @@ class TrainStage(Settings):
     """An earlier stage, or a run directory (a path with a `/`); null: the stage before."""
     train: Names
     """The parts that learn; all others are frozen."""
+    freeze: Texts = ()
+    """What stays frozen inside parts that learn: `token_embeddings`, with the output head where it is tied to them."""
     objective: Annotated[dict[ObjectiveName, Positive], Field(min_length=1)]
     """Objectives and their weights."""
     label_smoothing: Fraction = 0.0

@@ -22,11 +22,12 @@ class PretrainedVision(Settings):
     revision: str | None = None
     """The commit of a hub model; null: the newest."""
     layer: int | None = None
-    """Which layer's output is used; negative counts from the end; null: the last. Later layers are not built."""
+    """Whose output is used: 0 the embeddings, k what leaves layer k, -1 the last layer, -2 the one before; nothing
+    behind it is built. null: the last layer, and the model is built whole, with heads that nothing reads."""
     features: Features = "patches"
     """Which outputs are used."""
     final_norm: bool = True
-    """Whether the model's own last normalisation is applied to them."""
+    """Whether the model's own last normalisation is applied to them; false at every layer but the last."""
     resize: Resize | None = None
     """How pictures get the right size; null: as the model's preprocessor file says."""
 

@@ -25,6 +25,10 @@ class LanguageModelOnly(Model):
         named: dict[str, nn.Module] = {"language": self.language}
         return named | {"lora": self._lora[0]} if self._lora else named
 
+    def inner_parts(self) -> dict[str, nn.Module]:
+        """`token_embeddings`: the language model's table, which may be tied to its output head."""
+        return {"token_embeddings": self.language.token_embeddings}
+
     def embed(self, batch: Batch) -> Float[Tensor, "row token dim"]:
         """Embeddings of the rows."""
         assert batch.token_ids is not None

@@ -19,6 +19,10 @@ class Model(nn.Module, ABC):
     def parts(self) -> dict[str, nn.Module]:
         """The parts that recipes train or freeze by name; a part inside another (LoRA) is listed too."""
 
+    def inner_parts(self) -> dict[str, nn.Module]:
+        """What a stage can keep frozen inside a part that it trains."""
+        return {}
+
     def after_step(self, progress: Progress) -> None:
         """Called after every update; most models have nothing to do."""
         del progress

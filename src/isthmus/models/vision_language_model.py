@@ -60,6 +60,10 @@ class VisionLanguageModel(Model):
         }
         return named | {"lora": self._lora[0]} if self._lora else named
 
+    def inner_parts(self) -> dict[str, nn.Module]:
+        """`token_embeddings`: the language model's table, which may be tied to its output head."""
+        return {"token_embeddings": self.language.token_embeddings}
+
     def visual_tokens(self, batch: Batch) -> Float[Tensor, "visual_token dim"] | None:
         """All visual tokens of the batch in reading order, or None for text alone.
 

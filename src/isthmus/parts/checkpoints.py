@@ -1,9 +1,12 @@
 """Pretrained networks from Hugging Face folders or the hub: safetensors only, never code from a checkpoint."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -19,12 +22,15 @@ class PretrainedSource:
         revision: The commit on the hub, so that a name always means the same weights.
         random: Build the architecture with random weights (for tests and tables).
         local_only: Never ask the network.
+        card: A JSON file with the architecture of this hub model; with random weights it is read instead of the
+            checkpoint's own configuration, so that every machine builds the same.
     """
 
     name: str
     revision: str | None = None
     random: bool = False
     local_only: bool = True
+    card: Path | None = None
 
 
 def load_configuration(source: PretrainedSource) -> PretrainedConfig:
@@ -33,31 +39,52 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
     Raises:
         OSError: The folder or name is not there.
     """
+    if source.random and source.card is not None:
+        return AutoConfig.for_model(**json.loads(source.card.read_text(encoding="utf-8")))
     return AutoConfig.from_pretrained(
         source.name, revision=source.revision, local_files_only=source.local_only
     )
 
 
-def load_network(kind: type[AutoModel | AutoModelForCausalLM], source: PretrainedSource) -> PreTrainedModel:
+def load_network(
+    kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel],
+    source: PretrainedSource,
+    *,
+    config: PretrainedConfig | None = None,
+    options: Mapping[str, bool] = MappingProxyType({}),
+) -> PreTrainedModel:
     """A network in fp32 and eval mode.
 
-    Weights that the network does not have (a classifier's head on an encoder) are left aside; weights that it needs and
-    the checkpoint lacks would stay random, so they are refused.
+    Weights that the network does not have (a classifier's head on an encoder, layers that are not built) are left
+    aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
+
+    Args:
+        kind: What is built: a network's class, or the choice of one by the configuration.
+        source: Where weights come from.
+        config: The architecture, where it is not the checkpoint's own.
+        options: Further arguments of the network's constructor.
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
         ValueError: The checkpoint lacks weights.
     """
     if source.random:
-        return cast(PreTrainedModel, kind.from_config(load_configuration(source), dtype=torch.float32)).eval()
+        architecture = config or load_configuration(source)
+        if issubclass(kind, PreTrainedModel):
+            return kind(architecture, **options).eval()
+        made = kind.from_config(architecture, dtype=torch.float32, **options)
+        return cast(PreTrainedModel, made).eval()
     with _quiet():
-        network, found = kind.from_pretrained(
+        # The two Auto classes and a network's own class share no type that says what they take.
+        network, found = cast(Any, kind).from_pretrained(
             source.name,
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             revision=source.revision,
             local_files_only=source.local_only,
+            **options,
         )
     missing = sorted(found["missing_keys"])
     if missing:

@@ -1,37 +1,45 @@
 """`isthmus show`: the parameter table of a recipe or a run, without weights and without the network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from isthmus.build.model import build_model
+from isthmus.build.published import published_form
+from isthmus.build.stages import frozen_inside
 from isthmus.config.load import load_recipe
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.data.vocabulary import load_tokenizer
-from isthmus.inspection.parameters import part_rows, stage_split
+from isthmus.inspection.parameters import InnerRow, PartRow, part_rows, stage_split
+from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.run.directory import RunDirectory
 
 
-def show(target: str, *, image_size: Size | None = None) -> dict[str, object]:
+def show(target: str, *, image_size: Size | None = None, network_allowed: bool = False) -> dict[str, object]:
     """The table as plain data (design, section 7).
 
     Args:
         target: A recipe's path or shipped name, or a run directory.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
+        network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
         RecipeError: There is no such recipe, or its parts do not fit.
         UsageError: The model cannot take pictures of this size.
+        MachineError: The architecture of a hub model is not known here.
     """
     run = RunDirectory(Path(target))
     is_trained = run.recipe_file.is_file() and (run.tokenizer / "tokenizer.json").is_file()
     # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
     vocabulary = len(load_tokenizer(str(run.tokenizer))) if is_trained else None
-    return describe(recipe_of(target), image_size=image_size, vocabulary=vocabulary)
+    return describe(
+        recipe_of(target), image_size=image_size, vocabulary=vocabulary, network_allowed=network_allowed
+    )
 
 
 def recipe_of(target: str) -> Recipe:
@@ -41,7 +49,11 @@ def recipe_of(target: str) -> Recipe:
 
 
 def describe(
-    recipe: Recipe, *, image_size: Size | None = None, vocabulary: int | None = None
+    recipe: Recipe,
+    *,
+    image_size: Size | None = None,
+    vocabulary: int | None = None,
+    network_allowed: bool = False,
 ) -> dict[str, object]:
     """The parameter table of a recipe, built on the meta device.
 
@@ -49,36 +61,69 @@ def describe(
         recipe: What is built.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
         vocabulary: Entries of the trained tokenizer; None takes the most that the recipe allows.
+        network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
         RecipeError: Its parts do not fit.
         UsageError: The model cannot take pictures of this size.
+        MachineError: The architecture of a hub model is not known here.
     """
-    model = build_model(recipe.model, weights="random", device="meta", vocabulary=vocabulary)
-    rows = part_rows(model, kinds_of(recipe.model))
+
+    def counted(config: Model) -> tuple[BuiltModel, tuple[PartRow, ...]]:
+        model = build_model(
+            config,
+            weights="random",
+            device="meta",
+            vocabulary=vocabulary,
+            network_allowed=network_allowed,
+        )
+        return model, part_rows(model, kinds_of(config))
+
+    model, rows = counted(recipe.model)
+    whole = published_form(recipe.model)
+    published = rows if whole == recipe.model else counted(whole)[1]
     stages = []
     for stage in recipe.stages:
-        trainable, frozen = stage_split(rows, stage.train)
+        trainable, frozen = stage_split(rows, stage.train, frozen=frozen_inside(stage, model))
         stages.append(
-            {"name": stage.name, "trainable": trainable, "frozen": frozen, "parts": list(stage.train)}
+            {
+                "name": stage.name,
+                "trainable": trainable,
+                "frozen": frozen,
+                "parts": list(stage.train),
+                "freeze": list(stage.freeze),
+            }
         )
-    total = sum(row.parameters for row in rows)
     return {
         "recipe": recipe.name,
-        "parts": [
-            {
-                "name": row.name,
-                "kind": row.kind,
-                "parameters": row.parameters,
-                "published_parameters": row.parameters,
-            }
-            for row in rows
-        ],
-        "total": total,
-        "published_total": total,
+        "parts": _rows_as_data(rows, published),
+        "total": sum(row.parameters for row in rows),
+        "published_total": sum(row.parameters for row in published),
         "stages": stages,
         "visual_tokens": _visual_tokens(model, image_size),
     }
+
+
+def _rows_as_data(
+    rows: Sequence[PartRow | InnerRow], published: Sequence[PartRow | InnerRow]
+) -> list[dict[str, object]]:
+    """Rows with the published count of the row of the same name, if there is one."""
+    counts = {row.name: row for row in published}
+    listed: list[dict[str, object]] = []
+    for row in rows:
+        whole = counts.get(row.name)
+        data: dict[str, object] = {
+            "name": row.name,
+            "kind": row.kind,
+            "parameters": row.parameters,
+            "published_parameters": None if whole is None else whole.parameters,
+        }
+        if isinstance(row, InnerRow):
+            listed.append(data | ({"tied": True} if row.tied else {}))
+        else:
+            inside = whole.inside if isinstance(whole, PartRow) else ()
+            listed.append(data | ({"parts": _rows_as_data(row.inside, inside)} if row.inside else {}))
+    return listed
 
 
 def _visual_tokens(model: torch.nn.Module, image_size: Size | None) -> int | None:

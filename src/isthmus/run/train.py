@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.load import recipe_hash
 from isthmus.config.recipe import Recipe
@@ -136,7 +136,7 @@ def _run_stage(
         return done
     carried = _start_from(workshop, index, directory)
     model = cast(TrainableModule, workshop.model)
-    split = set_trainable(model, stage.train)
+    split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
     with (
@@ -260,7 +260,8 @@ def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
     stages = []
     for stage in recipe.stages:
-        split = set_trainable(cast(TrainableModule, workshop.model), stage.train)
+        model = cast(TrainableModule, workshop.model)
+        split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
         source, chosen = workshop.source(stage.data), stream_options(recipe, stage)
         with BatchStream(processor=workshop.processor, source=source, options=chosen) as stream:
             batch = stream.micro_batches(0)[0]

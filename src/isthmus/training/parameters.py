@@ -99,7 +99,9 @@ class TrainableSplit:
         return "\n".join(lines)
 
 
-def set_trainable(model: TrainableModule, names: Sequence[str]) -> TrainableSplit:
+def set_trainable(
+    model: TrainableModule, names: Sequence[str], *, frozen: Iterable[nn.Parameter] = ()
+) -> TrainableSplit:
     """Let the named parts learn and freeze every other parameter.
 
     A parameter that several parts hold (LoRA's inside the language model, tied weights) belongs to the part with the
@@ -108,6 +110,7 @@ def set_trainable(model: TrainableModule, names: Sequence[str]) -> TrainableSpli
     Args:
         model: The model; its mode is not changed here, see `set_modes`.
         names: Names of the parts to train, as in `model.parts()`.
+        frozen: Parameters inside these parts that do not learn.
 
     Raises:
         RecipeError: A name is no part, a named part has nothing to train, or the parts do not cover the parameters.
@@ -124,8 +127,9 @@ def set_trainable(model: TrainableModule, names: Sequence[str]) -> TrainableSpli
             f"{', '.join(parts)} to hold every parameter; add a part for them to the model's `parts()`"
         )
     part_of = {name: owner for name, owner in owners.items() if owner is not None}
+    kept = {id(parameter) for parameter in frozen}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of[name] in names)
+        parameter.requires_grad_(part_of[name] in names and id(parameter) not in kept)
     split = _split(model, parts, part_of)
     empty = [part for part in names if part not in split.trained_parts]
     if empty:

@@ -57,7 +57,8 @@ class LanguageModel(nn.Module):
         return cast(PreTrainedModel, self.network.base_model)
 
     @property
-    def _embeddings(self) -> nn.Embedding:
+    def token_embeddings(self) -> nn.Embedding:
+        """The table of input embeddings."""
         table = self.network.get_input_embeddings()
         assert isinstance(table, nn.Embedding)
         return table
@@ -65,16 +66,16 @@ class LanguageModel(nn.Module):
     @property
     def width(self) -> int:
         """Size of an embedding."""
-        return self._embeddings.embedding_dim
+        return self.token_embeddings.embedding_dim
 
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding table: ids from here on are free for virtual placeholders."""
-        return self._embeddings.num_embeddings
+        return self.token_embeddings.num_embeddings
 
     def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
         """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
-        return self._embeddings(token_ids)
+        return self.token_embeddings(token_ids)
 
     def save_as_checkpoint(self, folder: Path) -> None:
         """Write a Hugging Face folder that `load_causal_network` and transformers read."""

@@ -6,18 +6,21 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from isthmus.core.sizes import Size
-from isthmus.parts.checkpoints import PretrainedSource, load_network
+from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
 from isthmus.parts.vision.encoder import Features, VisionEncoder
+from isthmus.parts.vision.families import FAMILIES, Choice, Reading, build_transformer, last_norm
 from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
 
 
 class ConvolutionalEncoder(VisionEncoder):
-    """A convolutional network's last feature map, every grid position a token (MobileNetV2: 7 x 7)."""
+    """A convolutional network's last feature map, every grid position a token (MobileNetV2, ConvNeXt: 7 x 7)."""
 
-    def __init__(self, *, network: nn.Module, image_size: Size, width: int, stride: int) -> None:
+    def __init__(
+        self, *, network: nn.Module, image_size: Size, width: int, stride: int, pads: bool = True
+    ) -> None:
         """Wrap a network whose output has a `last_hidden_state` of shape (image, dim, row, column).
 
         Args:
@@ -25,16 +28,20 @@ class ConvolutionalEncoder(VisionEncoder):
             image_size: The picture size it was trained for.
             width: Channels of the last feature map.
             stride: Pixels between neighbouring grid positions.
+            pads: Whether a position that the picture fills in part counts (MobileNetV2) or is cut off (ConvNeXt).
         """
         super().__init__()
         self.network = network
         self.image_size = image_size
         self.width = width
         self.stride = stride
+        self.pads = pads
 
     def num_tokens(self, size: Size) -> int:
         """One token a grid position."""
-        return -(-size.height // self.stride) * -(-size.width // self.stride)
+        if self.pads:
+            return -(-size.height // self.stride) * -(-size.width // self.stride)
+        return (size.height // self.stride) * (size.width // self.stride)
 
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]
@@ -61,10 +68,17 @@ class ConvolutionalEncoder(VisionEncoder):
 
 
 class TransformerEncoder(VisionEncoder):
-    """A Hugging Face vision transformer's last hidden states."""
+    """Tokens of a Hugging Face vision transformer, built as far as it is read."""
 
     def __init__(
-        self, *, network: PreTrainedModel, image_size: Size, patch: int, num_prefix: int, features: Features
+        self,
+        *,
+        network: PreTrainedModel,
+        image_size: Size,
+        patch: int,
+        num_prefix: int,
+        features: Features,
+        reading: Reading = "last",
     ) -> None:
         """Wrap a network with `last_hidden_state` of shape (image, token, dim).
 
@@ -74,18 +88,17 @@ class TransformerEncoder(VisionEncoder):
             patch: Side of a patch, in pixels.
             num_prefix: Tokens in front of the patches (CLS, registers).
             features: Which tokens leave.
+            reading: Which hidden states they are.
         """
         super().__init__()
         self.network = network
         self.image_size = image_size
-        self.width = int(network.config.hidden_size)
+        config = network.config
+        self.width = int(config.projection_dim if features == "projected" else config.hidden_size)
         self.patch = patch
         self.num_prefix = num_prefix
         self.features: Features = features
-        if features == "cls" and num_prefix == 0:
-            raise ValueError(
-                "features 'cls' is asked for, but this encoder has no CLS token; use patches or pooled"
-            )
+        self.reading: Reading = reading
 
     def num_tokens(self, size: Size) -> int:
         """Patches, plus the prefix where it is kept; 1 for a single vector."""
@@ -95,51 +108,95 @@ class TransformerEncoder(VisionEncoder):
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image patch dim"]:
-        """The chosen tokens of the last layer."""
-        output = self.network(pixels)
+        """The chosen tokens of the chosen layer."""
         match self.features:
             case "patches":
-                return output.last_hidden_state[:, self.num_prefix :]
+                return self._tokens(pixels)[:, self.num_prefix :]
             case "all":
-                return output.last_hidden_state
+                return self._tokens(pixels)
             case "cls":
-                return output.last_hidden_state[:, :1]
-            case _:
-                return rearrange(output.pooler_output, "image dim -> image 1 dim")
+                return self._tokens(pixels)[:, :1]
+            case "pooled":
+                return rearrange(self.network(pixels).pooler_output, "image dim -> image 1 dim")
+            case "projected":
+                return rearrange(self.network(pixels).image_embeds, "image dim -> image 1 dim")
+
+    def _tokens(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image token dim"]:
+        if self.reading == "before_norm":
+            return self.network(pixels, output_hidden_states=[-1]).hidden_states[-1]
+        tokens = self.network(pixels).last_hidden_state
+        return last_norm(self.network)(tokens) if self.reading == "normalised" else tokens
 
 
-_PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0, "vit": 1, "dinov2": 1, "beit": 1}
+_CONVOLUTIONAL = ("mobilenet_v2", "convnext")
 
 
-def load_vision_encoder(source: PretrainedSource, features: Features) -> VisionEncoder:
+def load_vision_encoder(
+    source: PretrainedSource, features: Features, *, layer: int | None = None, final_norm: bool = True
+) -> VisionEncoder:
     """A pretrained encoder by what its configuration says it is.
 
+    Args:
+        source: Where its weights come from.
+        features: Which tokens leave.
+        layer: Whose output they are, as in `hidden_states` of Hugging Face: 0 the embeddings, k what leaves layer k, -1
+            the last layer, -2 the one before. Nothing behind it is built. None: the last layer of the whole network.
+        final_norm: Whether the last normalisation (CLIP's and SigLIP's `post_layernorm`) is applied to the tokens. It
+            was trained for the last layer and is refused at others; CLIP itself applies it to its pooled vector alone.
+            Encoders without one for tokens (convolutional ones, BEiT with mean pooling) give the same either way.
+
     Raises:
-        ValueError: The architecture is not known here, or it cannot give these features.
+        ValueError: The architecture is not known here, or it cannot give what is asked for.
         OSError: The folder or name is not there.
     """
-    network = load_network(AutoModel, source)
-    config = network.config
-    vision = network
+    config = load_configuration(source)
+    if config.model_type in _CONVOLUTIONAL:
+        return _convolutional(source, config, features, layer=layer)
+    vision = config
     if config.model_type in ("clip", "siglip"):
-        vision = cast(PreTrainedModel, network.get_submodule("vision_model"))
-    if config.model_type == "mobilenet_v2":
-        if features != "patches":
-            raise ValueError(f"a convolutional encoder gives patches (its grid positions), not '{features}'")
-        side = int(config.image_size)
-        width = network(torch.zeros(1, 3, 32, 32)).last_hidden_state.shape[1]
-        return ConvolutionalEncoder(
-            network=network, image_size=Size(side, side), width=width, stride=int(config.output_stride)
-        )
-    prefix = _PREFIX_TOKENS.get(vision.config.model_type)
-    if prefix is None:
-        known = ", ".join(["mobilenet_v2", *_PREFIX_TOKENS])
+        vision = cast(PretrainedConfig, config.vision_config)
+    if config.model_type == "clip":
+        vision.projection_dim = config.projection_dim
+    if vision.model_type not in FAMILIES:
+        known = ", ".join([*_CONVOLUTIONAL, "clip", "siglip", *FAMILIES])
         raise ValueError(f"vision encoders of type '{config.model_type}' are not known; known are {known}")
-    side = int(vision.config.image_size)
+    built = build_transformer(vision, source, Choice(features=features, layer=layer, final_norm=final_norm))
+    side = int(vision.image_size)
     return TransformerEncoder(
-        network=vision,
+        network=built.network,
         image_size=Size(side, side),
-        patch=int(vision.config.patch_size),
-        num_prefix=prefix,
+        patch=int(vision.patch_size),
+        num_prefix=built.num_prefix,
         features=features,
+        reading=built.reading,
+    )
+
+
+def _convolutional(
+    source: PretrainedSource, config: PretrainedConfig, features: Features, *, layer: int | None
+) -> ConvolutionalEncoder:
+    if features != "patches":
+        raise ValueError(f"a convolutional encoder gives patches (its grid positions), not '{features}'")
+    if layer is not None:
+        raise ValueError(
+            f"a convolutional encoder is read at its end, but layer {layer} is asked for; use layer: null"
+        )
+    network = load_network(AutoModel, source)
+    side = int(config.image_size)
+    if config.model_type == "convnext":
+        width, stride = (
+            int(config.hidden_sizes[-1]),
+            int(config.patch_size) * 2 ** (int(config.num_stages) - 1),
+        )
+    else:
+        width = network(torch.zeros(1, 3, 32, 32)).last_hidden_state.shape[1]
+        stride = int(config.output_stride)
+    return ConvolutionalEncoder(
+        network=network,
+        image_size=Size(side, side),
+        width=width,
+        stride=stride,
+        pads=config.model_type == "mobilenet_v2",
     )

@@ -1,0 +1,26 @@
+"""The same model with every named checkpoint as it was published: whole, and with no rows of ours."""
+
+from isthmus.config.joining import Splice
+from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.vision import PretrainedVision, Vision
+
+
+def published_form(config: Model) -> Model:
+    """What a recipe's model would be if nothing were cut from, or added to, the checkpoints it names.
+
+    Vision encoders are whole again where the recipe reads an earlier layer, and an added placeholder has no row.
+    """
+    match config:
+        case VisionLanguageModel():
+            changes: dict[str, object] = {"vision": _whole(config.vision)}
+            if isinstance(config.fusion, Splice) and config.fusion.placeholder == "add":
+                changes["fusion"] = Splice()
+            return config.model_copy(update=changes)
+        case DualEncoder():
+            return config.model_copy(update={"vision": _whole(config.vision)})
+        case LanguageModel():
+            return config
+
+
+def _whole(vision: Vision) -> Vision:
+    return vision.model_copy(update={"layer": None}) if isinstance(vision, PretrainedVision) else vision
