@@ -5,6 +5,9 @@ shapes a red thing may have before it learns to look, and answers by that about 
 words such knowledge is worth little.
 """
 
+import re
+
+from isthmus.data.scenes.captions import listed
 from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.vocabulary import COLOURS, READ_COLOURS, READ_SHAPES, SHAPES
 
@@ -32,3 +35,9 @@ def retold(text: str, exchanged: dict[str, str]) -> str:
         if word in ("a", "an"):
             words[at] = "an" if words[at + 1][0] in "aeiou" else "a"
     return " ".join(words)
+
+
+def reordered(caption: str, dice: Dice) -> str:
+    """Return a caption that lists phrases with the same phrases in a drawn order."""
+    phrases = re.split(" , | and ", caption.removesuffix(" ."))
+    return f"{listed(dice.shuffled(phrases))} ."

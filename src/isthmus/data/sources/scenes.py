@@ -13,10 +13,13 @@ from isthmus.data.samples import ImagePart, ImageRef, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
 from isthmus.data.scenes.apart import Lack, Told
 from isthmus.data.scenes.dice import Dice
-from isthmus.data.scenes.retelling import exchange, retold
+from isthmus.data.scenes.retelling import exchange, reordered, retold
 
 QUESTIONS_A_TALK = 6
 """Questions about one scene in a conversation: the picture is looked at once for all of them."""
+
+RETELLINGS = 3
+"""How often a caption is told again in a text without questions."""
 
 DRAWING = "drawing 1"
 """Changes whenever the same scene would be drawn in other pixels; part of a picture's name in the feature store."""
@@ -115,8 +118,8 @@ class SceneSource(Source):
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
 
         Most colours and shapes are exchanged for others that are never drawn (see `scenes.retelling`).
-        Two of three are a talk that begins with a full caption where a picture would stand; in the others one such
-        caption is told again in other words and another order, which teaches early on to look words up.
+        Two of three are a talk that begins with a full caption where a picture would stand; in the others such a caption
+        is told again in other orders, where nearly every word has to be looked up.
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
@@ -124,8 +127,11 @@ class SceneSource(Source):
         words = exchange(scene.key)
         said = tuple(retold(caption, words) for caption in told.captions)
         if index % 3 == 2:
-            retelling = (Turn("user", (said[1],)), Turn("assistant", (said[0],)))
-            return Sample(id=name, origin=f"text {name}", turns=retelling)
+            dice = Dice("retellings", scene.key)
+            again = " ".join(reordered(said[1], dice) for _ in range(RETELLINGS))
+            return Sample(
+                id=name, origin=f"text {name}", turns=(Turn("user", (said[1],)), Turn("assistant", (again,)))
+            )
         asked = [
             replace(one, text=retold(one.text, words), answer=retold(one.answer, words))
             for one in told.questions
