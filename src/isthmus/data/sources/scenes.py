@@ -118,8 +118,8 @@ class SceneSource(Source):
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
 
         Most colours and shapes are exchanged for others that are never drawn (see `scenes.retelling`).
-        Two of three are a talk that begins with a full caption where a picture would stand; in the others such a caption
-        is told again in other orders, where nearly every word has to be looked up.
+        Two of three are a talk that begins with a full caption where a picture would stand; in the others such a
+        caption is told again in other orders, where nearly every word has to be looked up.
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
