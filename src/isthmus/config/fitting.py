@@ -6,7 +6,7 @@ from typing import assert_never
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import Source
 from isthmus.config.evaluation import Evaluation
-from isthmus.config.language import LlamaLanguage, TrainedTokenizer
+from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.config.stages import Stage
 
@@ -121,6 +121,10 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
     if stage.captions == "each" and "contrastive" not in stage.objective:
         allowed = "one or all; several captions in one row only suit the contrastive objective"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    if "language" in stage.train and _is_quantized(model):
+        allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
+        place = (*path, "train", stage.train.index("language"))
+        yield Mistake(path=place, found="'language'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
         rows.append((("validation", "rows"), stage.validation.rows))
@@ -140,6 +144,11 @@ def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[
         elif model.inner_parts[name] not in stage.train:
             allowed = f"nothing, because this stage does not train {model.inner_parts[name]} at all"
             yield Mistake(path=place, found=f"'{name}'", allowed=allowed)
+
+
+def _is_quantized(model: Model) -> bool:
+    language = None if isinstance(model, DualEncoder) else model.language
+    return isinstance(language, PretrainedLanguage) and language.quantize is not None
 
 
 def _learning_vision(index: int) -> Mistake:

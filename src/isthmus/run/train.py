@@ -27,6 +27,7 @@ from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.data.vocabulary import load_tokenizer
 from isthmus.models.language_model import LanguageModelOnly
+from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
@@ -222,7 +223,8 @@ def _learnt(recipe: Recipe, index: int, carried: tuple[str, ...]) -> tuple[str, 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     """Write `final/`: the learnt weights, the tokenizer and the template, so that use equals training.
 
-    A language model on its own is also written as a Hugging Face folder, `final/language`, for other recipes to name.
+    A language model on its own is also written as a Hugging Face folder, `final/language`, for other recipes to name;
+    low-rank updates are merged there, and written apart as a PEFT folder, `final/lora`.
     """
     if directory.final.is_dir():
         return
@@ -234,7 +236,11 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     template = workshop.template
     if template is not None:
         (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
+    update = workshop.model.parts().get("lora")
+    if isinstance(update, LoraUpdate):
+        update.save(unfinished / "lora")
     if isinstance(workshop.model, LanguageModelOnly):
+        merge_lora(workshop.model.language.network)
         workshop.model.language.save_as_checkpoint(unfinished / "language")
         workshop.tokenizer.save_pretrained(unfinished / "language")
     unfinished.rename(directory.final)
