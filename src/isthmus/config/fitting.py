@@ -110,6 +110,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         elif name in stage.train[:position]:
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
+    yield from _recomputed(path, stage, model)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -149,6 +150,18 @@ def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[
 def _is_quantized(model: Model) -> bool:
     language = None if isinstance(model, DualEncoder) else model.language
     return isinstance(language, PretrainedLanguage) and language.quantize is not None
+
+
+def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    for position, name in enumerate(stage.recompute):
+        place = (*path, "recompute", position)
+        if name not in model.part_names or name == "lora":
+            known = tuple(part for part in model.part_names if part != "lora")
+            allowed = f"parts that are stacks of layers: {one_of(known)}"
+            yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=known)
+        elif name == "vision" and name not in stage.train:
+            allowed = "vision only where the stage trains it; a frozen vision encoder keeps no activations"
+            yield Mistake(path=place, found="'vision'", allowed=allowed)
 
 
 def _learning_vision(index: int) -> Mistake:

@@ -91,6 +91,8 @@ class TrainStage(Settings):
     """Rows a step."""
     micro_batch_size: Count | None = None
     """Rows that are in memory at once; divides `batch_size`; null: all of them."""
+    recompute: Texts = ()
+    """Parts, frozen ones too, that run again in the backward pass and keep no activations: less memory, more time."""
     optimizer: Optimizer
     """How it learns."""
     validation: Validation | None = None

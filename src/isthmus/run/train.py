@@ -40,6 +40,7 @@ from isthmus.training.durability import sync
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.parameters import TrainableModule, set_trainable
+from isthmus.training.recomputation import recompute_activations
 from isthmus.training.settings import Services, StageResult
 from isthmus.training.signals import StopAsked, StopSignals
 from isthmus.training.trainer import Trainer
@@ -138,6 +139,7 @@ def _run_stage(
     carried = _start_from(workshop, index, directory)
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
+    recompute_activations(model, stage.recompute)
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
     with (
