@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from isthmus.config.base import Mistake, one_of
-from isthmus.config.data import Source
+from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
@@ -82,6 +82,12 @@ def _names(
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
     if (trained := tokenizer_of(model)) is not None:
         used.append(((*trained[0], "data"), trained[1].data))
+    for top, source in data.items():
+        for name in source.parts if isinstance(source, MixtureSource) else ():
+            used.append((("data", top, "parts", name), name))
+            if isinstance(data.get(name), MixtureSource):
+                found, allowed = f"'{name}', a mixture", "sources that are no mixtures themselves"
+                yield Mistake(path=("data", top, "parts", name), found=found, allowed=allowed)
     for path, name in used:
         if name not in data:
             allowed = f"a name under data: {one_of(tuple(data))}"
