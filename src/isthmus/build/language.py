@@ -63,7 +63,7 @@ def build_language(
         case _:
             assert_never(config)
     added = None if lora is None else _add_lora(model, lora, origin)
-    return BuiltLanguage(model=model, lora=added, placeholder_id=_placeholder(fusion, model))
+    return BuiltLanguage(model=model, lora=added, placeholder_id=placeholder_of(fusion, model))
 
 
 def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
@@ -114,7 +114,12 @@ def _fill_lora(update: LoraUpdate, folder: Path) -> None:
         tensor.copy_(tensors[name])
 
 
-def _placeholder(fusion: Fusion | None, model: LanguageModel) -> int:
+def placeholder_of(fusion: Fusion | None, model: LanguageModel) -> int:
+    """The id that pictures stand as; `add` gives the embedding one more row for it.
+
+    Raises:
+        RecipeError: A reused id is outside the vocabulary.
+    """
     if fusion is None or fusion.placeholder == "virtual":
         return model.vocabulary
     if isinstance(fusion.placeholder, Reuse):
