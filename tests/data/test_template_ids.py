@@ -1,5 +1,6 @@
 """Golden token ids of every chat template with the real GPT-2 and stories260k tokenizers."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -119,16 +120,20 @@ FOLDERS = {"tokenizers/gpt2": GPT2, "stories260k": STORIES}
 CASES = [(folder, name) for folder in FOLDERS for name in TEMPLATES]
 
 
-def tokenizer_of(folder: str, name: str) -> PreTrainedTokenizerBase:
-    """The real tokenizer; special tokens of the template that it lacks are added, as one would before training."""
+@functools.cache
+def tokenizer_of(folder: str) -> PreTrainedTokenizerBase:
+    """The real tokenizer; special tokens of templates that it lacks are added, as one would before training."""
     if not (MODELS / folder).is_dir():
         pytest.skip(f"the shared tokenizer {MODELS / folder} is not on this machine")
     tokenizer = AutoTokenizer.from_pretrained(MODELS / folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(TEMPLATES[name].specials)})
+    specials = [token for template in TEMPLATES.values() for token in template.specials]
+    tokenizer.add_special_tokens({"additional_special_tokens": [*dict.fromkeys(specials), "<image>"]})
     return tokenizer
 
 
-def codec_of(tokenizer: PreTrainedTokenizerBase, name: str) -> TextCodec:
+@functools.cache
+def codec_of(folder: str, name: str) -> TextCodec:
+    tokenizer = tokenizer_of(folder)
     return TextCodec(
         tokenizer=tokenizer, template=TEMPLATES[name], placeholder_id=len(tokenizer), context=1000
     )
@@ -144,8 +149,7 @@ def unmarked(golden: str) -> list[str]:
 
 @pytest.mark.parametrize(("folder", "name"), CASES)
 def test_ids_and_targets(folder: str, name: str) -> None:
-    tokenizer = tokenizer_of(folder, name)
-    codec = codec_of(tokenizer, name)
+    tokenizer, codec = tokenizer_of(folder), codec_of(folder, name)
     text = codec.encode(talk_of(name), tokens_per_image=[2], origin="row")
     golden = unmarked(FOLDERS[folder][name])
     image = codec.placeholder_id
@@ -164,16 +168,14 @@ def test_ids_and_targets(folder: str, name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "llama3"])
 def test_gpt2_ids_equal_the_whole_string(name: str) -> None:
     """GPT-2 splits two newlines before a word where LLaMA-3's own tokenizer keeps them together, as ours does."""
-    tokenizer = tokenizer_of("tokenizers/gpt2", name)
-    codec = codec_of(tokenizer, name)
+    tokenizer, codec = tokenizer_of("tokenizers/gpt2"), codec_of("tokenizers/gpt2", name)
     whole = rendered_text(codec.template.render(talk_of(name)), image="<image><image>")
-    tokenizer.add_special_tokens({"additional_special_tokens": [*TEMPLATES[name].specials, "<image>"]})
     assert tokenizer.tokenize(whole) == unmarked(GPT2[name])
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES)
 def test_an_answer_ends_where_generation_stops(folder: str, name: str) -> None:
-    codec = codec_of(tokenizer_of(folder, name), name)
+    codec = codec_of(folder, name)
     text = codec.encode(talk_of(name), tokens_per_image=[2], origin="row")
     learnt = [index for index in text.targets if index != IGNORED]
     assert tuple(learnt[-len(codec.end_ids) :]) == codec.end_ids

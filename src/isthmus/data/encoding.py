@@ -39,7 +39,7 @@ class Encoder:
         # A word tokenizer's vocabulary holds its special tokens as words, which somebody can type.
         self._unknown = tokenizer.unk_token_id
         self._special = frozenset(tokenizer.all_special_ids) - {self._unknown}
-        self._lone_space = sorted(self._bare)[:1]
+        self._lone_space = [index for index in self._bare if isinstance(index, int)][:1]
         first = tokenizer.convert_ids_to_tokens(self._ids("a", split_special_tokens=False)[:1])
         self.adds_space = bool(first) and first[0].startswith(_SPACE_SIGNS)
 
