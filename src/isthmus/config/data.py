@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from isthmus.config.base import Count, Settings
+from isthmus.config.base import Count, Positive, Settings
 
 Rows = Literal["captions", "questions", "conversations", "text", "text_answers"]
 """What a sample is read as; `text` rows have no pictures."""
@@ -47,7 +47,9 @@ class SceneSource(Settings):
     num_samples: Count
     """How many scenes the source has."""
     image_size: Count = 64
-    """Height and width of a scene in pixels."""
+    """Height and width of a scene in pixels; the shorter side where `aspect` lets them differ."""
+    aspect: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)
+    """The least and the greatest width over height, within 1/3 and 3; drawn evenly on a log scale."""
     colourless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of scenes in colours without a name; texts name none, so that shapes are learned for themselves."""
     shapeless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
