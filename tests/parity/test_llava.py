@@ -81,7 +81,7 @@ def assert_same(network: PreTrainedModel, model: VisionLanguageModel, joint: Joi
             assert parameter.grad is not None, (part, key)
             assert (parameter.grad - expected).abs().max() <= 1e-5 * expected.abs().max() + 1e-7, (part, key)
             compared += 1
-    assert compared > 50
+    assert compared > 45
 
 
 def parameter_of(model: VisionLanguageModel, part: str, key: str) -> torch.nn.Parameter:
