@@ -19,6 +19,7 @@ import isthmus.config.language
 import isthmus.config.model
 import isthmus.config.recipe
 import isthmus.config.stages
+import isthmus.config.tiles
 import isthmus.config.vision
 from isthmus.config.recipe import Recipe
 
@@ -30,6 +31,7 @@ GROUPS = (
     ("Models", isthmus.config.model),
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),
+    ("Tiles", isthmus.config.tiles),
     ("Language models, text encoders, tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Evaluation", isthmus.config.evaluation),

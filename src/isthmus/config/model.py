@@ -7,6 +7,7 @@ from pydantic import Field
 from isthmus.config.base import Count, Positive, Settings
 from isthmus.config.joining import Connector, Fusion, ImageHead
 from isthmus.config.language import Language, PretrainedLanguage, TransformerText
+from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
 _INSIDE_LANGUAGE = {"token_embeddings": "language"}
@@ -24,11 +25,18 @@ class VisionLanguageModel(Settings):
     """Where visual tokens meet the text."""
     language: Language
     """The causal language model."""
+    tiles: Tiles | None = None
+    """Pictures of any size cut into tiles; null: each picture as one."""
+    weights: str | None = None
+    """A Hugging Face LLaVA or LLaVA-NeXT (folder or hub name): all parts start from it, and the names under `vision`
+    and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys, from which
+    the connector alone starts; null: each part from its own."""
 
     @property
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze; splicing has nothing to learn."""
-        return ("vision", "connector", *_language_parts(self.language))
+        newline = ("newline",) if self.tiles is not None else ()
+        return ("vision", "connector", *newline, *_language_parts(self.language))
 
     @property
     def inner_parts(self) -> dict[str, str]:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
+from isthmus.core.sizes import Size
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
+from isthmus.nn.pooling import square_side
 from isthmus.parts.connectors.connector import Connector
+from isthmus.parts.fusion.newline import Newline
 from isthmus.parts.fusion.splice import known_ids, splice
 from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
@@ -33,6 +36,7 @@ class VisionLanguageModel(Model):
         language: LanguageModel,
         placeholder_id: int,
         lora: nn.Module | None = None,
+        newline: Newline | None = None,
     ) -> None:
         """Join the parts.
 
@@ -43,19 +47,22 @@ class VisionLanguageModel(Model):
             placeholder_id: The token id that marks a visual token's place; virtual ids are not below
                 `language.vocabulary`.
             lora: The low-rank update inside `language`, so that it can be trained by name.
+            newline: Joins the tiles of pictures that are cut; None where pictures are looked at as a whole.
         """
         super().__init__()
         self.vision = vision
         self.connector = connector
         self.language = language
         self.placeholder_id = placeholder_id
+        self.newline = newline
         self._lora = [lora] if lora is not None else []
 
     def parts(self) -> dict[str, nn.Module]:
-        """`vision`, `connector`, `language`, and `lora` where there is one."""
+        """`vision`, `connector`, `language`, and `newline` and `lora` where there are such."""
         named: dict[str, nn.Module] = {
             "vision": self.vision,
             "connector": self.connector,
+            **({"newline": self.newline} if self.newline is not None else {}),
             "language": self.language,
         }
         return named | {"lora": self._lora[0]} if self._lora else named
@@ -74,12 +81,29 @@ class VisionLanguageModel(Model):
         if patches is None:
             return None
         visual = self.connector(patches)
+        if self.newline is not None:
+            return self._joined(self.newline, visual, batch)
         if batch.layout is not None and set(batch.layout.tokens_per_image) - {visual.shape[1]}:
             raise ValueError(
                 f"the processor planned {sorted(set(batch.layout.tokens_per_image))} visual tokens an image, but the "
                 f"connector gives {visual.shape[1]}; build both from the same recipe"
             )
         return rearrange(visual, "image token dim -> (image token) dim")
+
+    def _joined(
+        self, newline: Newline, visual: Float[Tensor, "tile token dim"], batch: Batch
+    ) -> Float[Tensor, "visual_token dim"]:
+        """Tiles joined to pictures."""
+        layout, side = batch.layout, square_side(visual.shape[1])
+        if layout is None or not layout.cuts:
+            raise ValueError("this model joins tiles, but the batch does not say how its pictures were cut")
+        given = tuple(cut.num_tokens(Size(height=side, width=side)) for cut in layout.cuts)
+        if layout.tokens_per_image != given:
+            raise ValueError(
+                f"the processor planned {list(layout.tokens_per_image)} visual tokens for the pictures, but the "
+                f"connector gives {list(given)}; build both from the same recipe"
+            )
+        return newline(visual, layout.cuts)
 
     def embed(self, batch: Batch) -> Float[Tensor, "row token dim"]:
         """Embeddings of the rows with visual tokens in their places."""
