@@ -7,13 +7,18 @@ import torch
 from torch import nn
 
 from isthmus.build.vision import Origin, not_here, source_of
-from isthmus.config.joining import Fusion, Reuse
+from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import Language, LlamaLanguage, PretrainedLanguage, TransformerText
 from isthmus.core.errors import RecipeError
+from isthmus.data.templates import CHUNK_END
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, add_lora
 from isthmus.parts.language.text_encoder import TextEncoder
+from isthmus.parts.language.token_rows import TokenRows
+
+MARKERS = ("<image>", CHUNK_END)
+"""Special tokens with trained rows, in the order of their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +31,21 @@ class BuiltLanguage:
 
 
 def build_language(
-    config: Language, origin: Origin, *, fusion: Fusion | None, vocabulary: int | None
+    config: Language,
+    origin: Origin,
+    *,
+    placeholder: Placeholder = "virtual",
+    vocabulary: int | None,
+    with_markers: bool = False,
 ) -> BuiltLanguage:
     """The causal language model.
 
     Args:
         config: What the recipe says.
         origin: Where weights may come from.
-        fusion: How pictures come in; None for text alone.
+        placeholder: How the places of pictures are written.
         vocabulary: Ids of the tokenizer, where it was trained; None takes the recipe's largest number.
+        with_markers: Give `<image>` and `<|endofchunk|>` trained rows, the two ids after the vocabulary.
 
     Raises:
         RecipeError: The name or a LoRA target does not exist.
@@ -73,20 +84,21 @@ def build_language(
             added = add_lora(network, settings)
         except ValueError as error:
             raise RecipeError(f"model.language.lora.targets: {error}") from error
-    model = LanguageModel(network=network, input_dropout=input_dropout)
-    return BuiltLanguage(model=model, lora=added, placeholder_id=_placeholder(fusion, model))
+    rows = TokenRows(network=network, num_rows=len(MARKERS)) if with_markers else None
+    model = LanguageModel(network=network, input_dropout=input_dropout, rows=rows)
+    return BuiltLanguage(model=model, lora=added, placeholder_id=_placeholder(placeholder, model))
 
 
-def _placeholder(fusion: Fusion | None, model: LanguageModel) -> int:
-    if fusion is None or fusion.placeholder == "virtual":
+def _placeholder(placeholder: Placeholder, model: LanguageModel) -> int:
+    if placeholder == "virtual":
         return model.vocabulary
-    if isinstance(fusion.placeholder, Reuse):
-        if fusion.placeholder.reuse >= model.vocabulary:
+    if isinstance(placeholder, Reuse):
+        if placeholder.reuse >= model.vocabulary:
             raise RecipeError(
-                f"model.fusion.placeholder.reuse: id {fusion.placeholder.reuse} is outside the vocabulary of "
+                f"model.fusion.placeholder.reuse: id {placeholder.reuse} is outside the vocabulary of "
                 f"{model.vocabulary} tokens; choose an id below it"
             )
-        return fusion.placeholder.reuse
+        return placeholder.reuse
     new_id = model.vocabulary
     with torch.random.fork_rng(devices=[]):
         model.network.resize_token_embeddings(new_id + 1, mean_resizing=False)

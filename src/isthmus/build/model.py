@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 import torch
 
-from isthmus.build.joining import build_connector, build_image_head
+from isthmus.build.joining import build_image_head, build_ways
 from isthmus.build.language import build_language, build_text_encoder
 from isthmus.build.vision import Origin, build_vision
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
@@ -52,14 +52,22 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
     match config:
         case VisionLanguageModel():
             vision = build_vision(config.vision, origin, frozen="vision" in frozen)
-            language = build_language(config.language, origin, fusion=config.fusion, vocabulary=vocabulary)
-            connector = build_connector(config.connector, vision=vision, language_width=language.model.width)
+            language = build_language(
+                config.language,
+                origin,
+                placeholder=config.placeholder,
+                vocabulary=vocabulary,
+                with_markers=config.has_markers,
+            )
+            spliced, attention = build_ways(config, vision=vision, language=language.model)
             return VisionLanguageModelModule(
                 vision=vision,
-                connector=connector,
+                connector=spliced,
                 language=language.model,
                 placeholder_id=language.placeholder_id,
                 lora=language.lora,
+                attention=attention,
+                connector_name="connector" if config.splice is None else config.splice[0],
             )
         case DualEncoder():
             vision = build_vision(config.vision, origin, frozen="vision" in frozen)
@@ -70,7 +78,7 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
                 scale_init=config.scale_init,
             )
         case LanguageModel():
-            language = build_language(config.language, origin, fusion=None, vocabulary=vocabulary)
+            language = build_language(config.language, origin, vocabulary=vocabulary)
             return LanguageModelOnly(language=language.model, lora=language.lora)
         case _:
             assert_never(config)

@@ -49,7 +49,7 @@ def build_processor(
             assert isinstance(model, VisionLanguageModelModule)
             assert images is not None
             try:
-                tokens_per_image = model.connector.num_tokens(model.vision.num_tokens(images.size))
+                tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
             except ValueError as error:
                 raise RecipeError(f"model.connector: {error}") from error
             return VisionLanguageProcessor(

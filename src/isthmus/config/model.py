@@ -1,34 +1,109 @@
 """The model of a recipe: which parts it has and how they are assembled."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Positive, Settings
-from isthmus.config.joining import Connector, Fusion, ImageHead
+from isthmus.config.base import Count, Mistake, Positive, Settings, one_of, refuse
+from isthmus.config.joining import Connector, CrossAttention, Fusion, ImageHead, Path, Placeholder, Splice
 from isthmus.config.language import Language, PretrainedLanguage, TransformerText
 from isthmus.config.vision import Vision
 
 _INSIDE_LANGUAGE = {"token_embeddings": "language"}
+_PART_WORDS = ("vision", "connector", "fusion", "language", "lora", "token_rows")
 
 
 class VisionLanguageModel(Settings):
-    """A vision encoder and a language model, joined by a connector and a fusion."""
+    """A vision encoder and a language model, joined by a connector and a fusion, or by two of each."""
 
     kind: Literal["vision_language_model"] = "vision_language_model"
     vision: Vision
     """Image to patches."""
-    connector: Connector
-    """Patches to visual tokens."""
-    fusion: Fusion = Fusion()
+    connector: Connector | None = None
+    """Patches to visual tokens; null: `paths` has the connectors."""
+    fusion: Fusion = Splice()
     """Where visual tokens meet the text."""
+    paths: dict[str, Path] = {}
+    """Two ways in, one by splice and one by cross_attention, in place of `connector` and `fusion`; a stage trains each
+    path's connector by the path's name."""
     language: Language
     """The causal language model."""
 
     @property
+    def ways(self) -> dict[str, Path]:
+        """The ways into the language model by the names of their connectors."""
+        if self.connector is None:
+            return self.paths
+        return {"connector": Path(connector=self.connector, fusion=self.fusion)}
+
+    @property
+    def splice(self) -> tuple[str, Path] | None:
+        """The way that puts visual tokens into the text, with its name."""
+        return next(
+            ((name, path) for name, path in self.ways.items() if isinstance(path.fusion, Splice)), None
+        )
+
+    @property
+    def attention(self) -> tuple[str, Path, CrossAttention] | None:
+        """The way by gated cross-attention, with its name and fusion."""
+        return next(
+            (
+                (name, path, path.fusion)
+                for name, path in self.ways.items()
+                if isinstance(path.fusion, CrossAttention)
+            ),
+            None,
+        )
+
+    @property
+    def placeholder(self) -> Placeholder:
+        """How the places of pictures are written; markers are virtual ids with rows of their own."""
+        way = self.splice
+        return (
+            way[1].fusion.placeholder if way is not None and isinstance(way[1].fusion, Splice) else "virtual"
+        )
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether `<image>` and `<|endofchunk|>` have trained rows."""
+        return self.splice is None and self.attention is not None and self.attention[2].marker != "none"
+
+    @property
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze; splicing has nothing to learn."""
-        return ("vision", "connector", *_language_parts(self.language))
+        blocks = ("fusion",) if self.attention is not None else ()
+        language = _language_parts(self.language)
+        rows = ("token_rows",) if self.has_markers else ()
+        return ("vision", *self.ways, *blocks, language[0], *rows, *language[1:])
+
+    @model_validator(mode="after")
+    def _check_ways(self) -> Self:
+        if not self.paths:
+            if self.connector is None:
+                allowed = "a connector, or paths with connectors of their own"
+                refuse([Mistake(path=("connector",), found="nothing", allowed=allowed)])
+            return self
+        mistakes = []
+        if self.connector is not None:
+            allowed = "null, because paths has the connectors"
+            mistakes.append(Mistake(path=("connector",), found="a connector", allowed=allowed))
+        if self.fusion != Splice():
+            allowed = "nothing, because each of paths has its own"
+            mistakes.append(Mistake(path=("fusion",), found="a fusion", allowed=allowed))
+        for name in self.paths:
+            if name in _PART_WORDS or not name.isidentifier():
+                allowed = f"a word other than {one_of(_PART_WORDS)}"
+                mistakes.append(Mistake(path=("paths", name), found=f"'{name}'", allowed=allowed))
+        kinds = sorted(path.fusion.kind for path in self.paths.values())
+        if kinds != ["cross_attention", "splice"]:
+            allowed = "one path by splice and one by cross_attention; a single way needs no paths"
+            mistakes.append(Mistake(path=("paths",), found=one_of(kinds), allowed=allowed))
+        elif self.attention is not None and self.attention[2].marker is not None:
+            allowed = "null, because the spliced tokens mark where a picture stands"
+            place = ("paths", self.attention[0], "fusion", "marker")
+            mistakes.append(Mistake(path=place, found=f"'{self.attention[2].marker}'", allowed=allowed))
+        refuse(mistakes)
+        return self
 
     @property
     def inner_parts(self) -> dict[str, str]:

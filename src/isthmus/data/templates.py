@@ -3,7 +3,7 @@
 A template is data, saved beside the checkpoint, so that training, evaluation and use render alike. Rendering gives
 segments and not one string: which tokens carry loss follows from the segments, never from searching text, and a marker
 somebody types stays text. The pieces follow the published templates: LLaVA (`plain`, `vicuna_v0`, `vicuna_v1`), LLaMA-2
-and LLaMA-3 chat, Gemma, ChatML and Phi-3.
+and LLaMA-3 chat, Gemma, ChatML, Phi-3 and OpenFlamingo.
 """
 
 import json
@@ -16,6 +16,7 @@ from isthmus.data.samples import ImagePart, Turn
 
 BOS = "{bos}"
 EOS = "{eos}"
+CHUNK_END = "<|endofchunk|>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +229,15 @@ TEMPLATES = {
         ChatTemplate(name="plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n"),
         # LLaVA's first stage: picture, caption, newline. The newline is the end, so no end token is learnt.
         ChatTemplate(name="llava_plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end="\n"),
+        # Flamingo: pictures stand in running text, and the text of each ends with a token of its own.
+        ChatTemplate(
+            name="flamingo",
+            start=BOS,
+            system=Wrap("", "\n"),
+            after_user_text="\n",
+            end=CHUNK_END,
+            specials=(CHUNK_END,),
+        ),
         ChatTemplate(
             name="vicuna_v0",
             start=BOS,

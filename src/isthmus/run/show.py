@@ -130,7 +130,7 @@ def _visual_tokens(model: torch.nn.Module, image_size: Size | None) -> int | Non
     if not isinstance(model, VisionLanguageModelModule):
         return None
     try:
-        return model.connector.num_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
+        return model.num_visual_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
     except ValueError as error:
         raise UsageError(f"--image-size: {error}") from error
 
@@ -141,7 +141,8 @@ def kinds_of(config: Model) -> dict[str, str]:
         case VisionLanguageModel():
             return {
                 "vision": config.vision.kind,
-                "connector": config.connector.kind,
+                **{name: way.connector.kind for name, way in config.ways.items()},
+                **({"fusion": config.attention[2].kind} if config.attention is not None else {}),
                 "language": config.language.kind,
             }
         case DualEncoder():
