@@ -119,7 +119,7 @@ class MappingTransformer(Connector):
                 width=language_width,
                 num_layers=shape.num_layers,
                 num_heads=shape.num_heads,
-                ffn_multiple=shape.ffn_multiple,
+                ffn_multiple=float(shape.ffn_multiple),
                 norm_eps=1e-5,
                 qkv_bias=False,
                 activation=shape.activation,
