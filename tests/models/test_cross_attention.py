@@ -78,9 +78,9 @@ def joined(
             connector=resampler,
             fusion=fusion,
             name="resampler",
+            spliced_name="mapper",
             num_markers=0 if with_splice else num_markers,
         ),
-        connector_name="mapper",
     ).eval()
 
 

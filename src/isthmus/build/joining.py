@@ -74,6 +74,7 @@ def build_ways(
             ),
             fusion=_gated(fusion, language=language, context_width=width, path=f"{path}.fusion"),
             name=name,
+            spliced_name="connector" if config.splice is None else config.splice[0],
             num_markers=int(config.has_markers),
         )
     return spliced, attention

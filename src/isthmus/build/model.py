@@ -67,7 +67,6 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
                 placeholder_id=language.placeholder_id,
                 lora=language.lora,
                 attention=attention,
-                connector_name="connector" if config.splice is None else config.splice[0],
             )
         case DualEncoder():
             vision = build_vision(config.vision, origin, frozen="vision" in frozen)

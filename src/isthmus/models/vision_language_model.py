@@ -30,6 +30,7 @@ class AttentionPath:
         connector: From patches to the visual tokens that the blocks read.
         fusion: The gated blocks inside the language model.
         name: What recipes call the connector.
+        spliced_name: What recipes call the connector that is spliced beside it.
         num_markers: Places that a picture takes in the text where nothing is spliced: 1 marks where it stands, 0 marks
             nothing, so that the row's only picture is seen by all of its text.
     """
@@ -37,6 +38,7 @@ class AttentionPath:
     connector: Connector
     fusion: GatedCrossAttention
     name: str = "connector"
+    spliced_name: str = "connector"
     num_markers: int = 1
 
 
@@ -58,7 +60,6 @@ class VisionLanguageModel(Model):
         placeholder_id: int,
         lora: nn.Module | None = None,
         attention: AttentionPath | None = None,
-        connector_name: str = "connector",
     ) -> None:
         """Join the parts.
 
@@ -70,7 +71,6 @@ class VisionLanguageModel(Model):
                 `language.vocabulary`.
             lora: The low-rank update inside `language`, so that it can be trained by name.
             attention: The way in through gated cross-attention, alone or beside splicing.
-            connector_name: What recipes call `connector`.
 
         Raises:
             ValueError: There is no way in, or both have the same name.
@@ -80,8 +80,8 @@ class VisionLanguageModel(Model):
             raise ValueError(
                 "a vision-language model needs a connector to splice, an attention path, or both"
             )
-        if connector is not None and attention is not None and connector_name == attention.name:
-            raise ValueError(f"both connectors are called '{connector_name}'; give them names of their own")
+        if connector is not None and attention is not None and attention.spliced_name == attention.name:
+            raise ValueError(f"both connectors are called '{attention.name}'; give them names of their own")
         self.vision = vision
         self.connector = connector
         self.language = language
@@ -89,7 +89,7 @@ class VisionLanguageModel(Model):
         self.attention_connector = None if attention is None else attention.connector
         self.fusion = None if attention is None else attention.fusion
         self.num_markers = 0 if attention is None else attention.num_markers
-        self._names = connector_name, "" if attention is None else attention.name
+        self._names = ("connector", "") if attention is None else (attention.spliced_name, attention.name)
         self._lora = [lora] if lora is not None else []
 
     def parts(self) -> dict[str, nn.Module]:
