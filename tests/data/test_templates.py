@@ -24,6 +24,7 @@ USER = HUMAN.replace("human", "user")
 GOLDEN = {
     "plain": "<s><image>\nWhat is it?\n«A dog.</s>»Sure?\n«Yes.</s>»",
     "llava_plain": "<s><image>\nWhat is it?\n«A dog.\n»Sure?\n«Yes.\n»",
+    "flamingo": "<s><image>\nWhat is it?\n«A dog.<|endofchunk|>»Sure?\n«Yes.<|endofchunk|>»",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant: «A dog.###»Human: Sure?###Assistant: «Yes.###»",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT: «A dog.</s>»USER: Sure? ASSISTANT: «Yes.</s>»",
     "llama2": "<s>[INST] <image>\nWhat is it? [/INST] «A dog. </s>»<s>[INST] Sure? [/INST] «Yes. </s>»",
@@ -49,6 +50,7 @@ GOLDEN = {
 PROMPTS = {
     "plain": "<s><image>\nWhat is it?\n",
     "llava_plain": "<s><image>\nWhat is it?\n",
+    "flamingo": "<s><image>\nWhat is it?\n",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant:",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT:",
     "llama2": "<s>[INST] <image>\nWhat is it? [/INST]",
@@ -63,6 +65,7 @@ PROMPTS = {
 SYSTEMS = {
     "plain": "<s>Be brief.\nHi\n",
     "llava_plain": "<s>Be brief.\nHi\n",
+    "flamingo": "<s>Be brief.\nHi\n",
     "vicuna_v0": "<s>Be brief.###Human: Hi###Assistant:",
     "vicuna_v1": "<s>Be brief. USER: Hi ASSISTANT:",
     "llama2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]",

@@ -252,28 +252,6 @@ def test_the_end_of_a_chunk_is_learnt_and_ends_the_writing_and_a_marker_is_never
         assert generate(model, batch, Decoding(), end_ids=(CHUNK_END,), pad_id=PAD) == [[]]
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_trained_rows_are_what_a_longer_table_would_be(tied: bool) -> None:
-    """Against transformers' own resized model with the same rows: 2e-6 measured, as a longer product is summed otherwise."""
-    config = GPT2Config(
-        n_embd=WIDTH, n_layer=1, n_head=2, vocab_size=VOCABULARY, n_positions=32, tie_word_embeddings=tied
-    )
-    torch.manual_seed(0)
-    ours, theirs = GPT2LMHeadModel(config).eval(), GPT2LMHeadModel(config).eval()
-    theirs.load_state_dict(ours.state_dict())
-    rows = TokenRows(network=ours, num_rows=2)
-    language = LanguageModel(network=ours, rows=rows).eval()
-    theirs.resize_token_embeddings(VOCABULARY + 2, mean_resizing=False)
-    theirs.get_input_embeddings().weight.data[VOCABULARY:] = rows.table.data
-    if not tied:
-        assert rows.head is not None
-        theirs.get_output_embeddings().weight.data[VOCABULARY:] = rows.head.data
-    ids = torch.tensor([[1, IMAGE, 5, CHUNK_END, 7]])
-    hidden = language(language.embed(ids), torch.ones_like(ids).bool())
-    assert (language.logits(hidden[0]) - theirs(input_ids=ids).logits[0]).abs().max() < 5e-6
-    assert sum(parameter.numel() for parameter in rows.parameters()) == (1 if tied else 2) * 2 * WIDTH
-
-
 def test_only_the_named_parts_move() -> None:
     model = joined()
     parts = model.parts()

@@ -10,15 +10,11 @@ from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import Language, LlamaLanguage, PretrainedLanguage, TransformerText
 from isthmus.core.errors import RecipeError
-from isthmus.data.templates import CHUNK_END
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, add_lora
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.language.token_rows import TokenRows
-
-MARKERS = ("<image>", CHUNK_END)
-"""Special tokens with trained rows, in the order of their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,7 @@ def build_language(
             added = add_lora(network, settings)
         except ValueError as error:
             raise RecipeError(f"model.language.lora.targets: {error}") from error
-    rows = TokenRows(network=network, num_rows=len(MARKERS)) if with_markers else None
+    rows = TokenRows(network=network, num_rows=2) if with_markers else None
     model = LanguageModel(network=network, input_dropout=input_dropout, rows=rows)
     return BuiltLanguage(model=model, lora=added, placeholder_id=_placeholder(placeholder, model))
 

@@ -11,7 +11,7 @@ from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTo
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
-from isthmus.data.templates import CHUNK_END, ChatTemplate
+from isthmus.data.templates import EOC, ChatTemplate
 from isthmus.data.text import CaptionEncoder, TextCodec, pad_id_of
 from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -119,7 +119,7 @@ def build_codec(
         template=template or ChatTemplate.from_name(language.template),
         placeholder_id=placeholder_id,
         context=context,
-        added={CHUNK_END: placeholder_id + 1} if has_markers else None,
+        added={EOC: placeholder_id + 1} if has_markers else None,
     )
 
 

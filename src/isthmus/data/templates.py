@@ -16,7 +16,7 @@ from isthmus.data.samples import ImagePart, Turn
 
 BOS = "{bos}"
 EOS = "{eos}"
-CHUNK_END = "<|endofchunk|>"
+EOC = "<|endofchunk|>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,14 +229,9 @@ TEMPLATES = {
         ChatTemplate(name="plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n"),
         # LLaVA's first stage: picture, caption, newline. The newline is the end, so no end token is learnt.
         ChatTemplate(name="llava_plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end="\n"),
-        # Flamingo: pictures stand in running text, and the text of each ends with a token of its own.
+        # Flamingo: pictures stand in running text, and what belongs to one ends with a token of its own.
         ChatTemplate(
-            name="flamingo",
-            start=BOS,
-            system=Wrap("", "\n"),
-            after_user_text="\n",
-            end=CHUNK_END,
-            specials=(CHUNK_END,),
+            name="flamingo", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end=EOC, specials=(EOC,)
         ),
         ChatTemplate(
             name="vicuna_v0",

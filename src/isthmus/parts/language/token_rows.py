@@ -3,7 +3,7 @@
 from typing import Any, final
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,7 +21,7 @@ class TokenRows(nn.Module):
     """
 
     def __init__(self, *, network: PreTrainedModel, num_rows: int) -> None:
-        """Make rows and let the output head write them.
+        """Make rows, each the mean of the known ones, and let the output head write them.
 
         Args:
             network: The causal language model; its output head gets a hook, its weights stay as they are.
@@ -32,12 +32,18 @@ class TokenRows(nn.Module):
         assert isinstance(table, nn.Embedding)
         assert isinstance(head, nn.Linear)
         self.num_known = table.num_embeddings
-        scale = network.config.get_text_config().initializer_range
-        # In float32 whatever the network has: two rows cost nothing and train better.
-        self.table = nn.Parameter(torch.randn(num_rows, table.embedding_dim) * scale)
-        is_tied = head.weight is table.weight
-        self.head = None if is_tied else nn.Parameter(torch.randn(num_rows, table.embedding_dim) * scale)
+        self._known = [table, head]  # in a list, so that their weights stay the language model's
+        self.table = nn.Parameter(_means(table.weight, num_rows))
+        self.head = None if head.weight is table.weight else nn.Parameter(_means(head.weight, num_rows))
         head.register_forward_hook(self._after_head)
+
+    @torch.no_grad()
+    def start_as(self, new_id: int, known_id: int) -> None:
+        """Let a new token begin as a known one: a row that is never written would take hundreds of steps to rise."""
+        row, (table, head) = new_id - self.num_known, self._known
+        self.table[row] = table.weight[known_id]
+        if self.head is not None:
+            self.head[row] = head.weight[known_id]
 
     def embed(
         self, token_ids: Int[Tensor, "row token"], table: nn.Embedding
@@ -53,3 +59,9 @@ class TokenRows(nn.Module):
         del head
         rows = self.table if self.head is None else self.head
         return torch.cat([logits, (args[0] @ rows.to(args[0].dtype).T).to(logits.dtype)], dim=-1)
+
+
+@torch.no_grad()
+def _means(weights: Float[Tensor, "known dim"], num_rows: int) -> Float[Tensor, "new dim"]:
+    """In float32 whatever the network has: a few rows cost nothing and train better."""
+    return repeat(weights.float().mean(dim=0), "dim -> new dim", new=num_rows).clone()
