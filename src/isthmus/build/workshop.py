@@ -79,9 +79,9 @@ def vision_of(model: Model) -> VisionEncoder:
 
 def _start_markers(model: Model, tokenizer: Tokenizer) -> None:
     """Let `<|endofchunk|>`, where it has a row of its own, begin as the token that ends a text."""
-    if isinstance(model, VisionLanguageModel) and model.language.rows is not None:
-        if tokenizer.eos_token_id is not None:
-            model.language.rows.start_as(model.placeholder_id + 1, tokenizer.eos_token_id)
+    rows = model.language.rows if isinstance(model, VisionLanguageModel) else None
+    if rows is not None and tokenizer.eos_token_id is not None:
+        rows.start_as(rows.num_known + 1, tokenizer.eos_token_id)
 
 
 def open_workshop(

@@ -1,6 +1,7 @@
 """`isthmus show`: the parameter table of a recipe or a run, without weights and without the network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -77,7 +78,7 @@ def describe(
             vocabulary=vocabulary,
             network_allowed=network_allowed,
         )
-        return model, part_rows(model, kinds_of(config))
+        return model, _with_blocks(part_rows(model, kinds_of(config)))
 
     model, rows = counted(recipe.model)
     whole = published_form(recipe.model)
@@ -102,6 +103,30 @@ def describe(
         "stages": stages,
         "visual_tokens": _visual_tokens(model, image_size),
     }
+
+
+def _with_blocks(rows: tuple[PartRow, ...]) -> tuple[PartRow, ...]:
+    """Say inside `language` how large it is with the blocks that act between its layers, which count as `fusion`."""
+    blocks = next((row.parameters for row in rows if row.name == "fusion"), None)
+    if blocks is None:
+        return rows
+    return tuple(
+        replace(
+            row,
+            inside=(
+                *row.inside,
+                InnerRow(
+                    name="with fusion",
+                    kind="language and fusion",
+                    parameters=row.parameters + blocks,
+                    tied=True,
+                ),
+            ),
+        )
+        if row.name == "language"
+        else row
+        for row in rows
+    )
 
 
 def _rows_as_data(
