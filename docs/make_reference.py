@@ -17,6 +17,7 @@ import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.model
 import isthmus.config.recipe
+import isthmus.config.resampling
 import isthmus.config.stages
 import isthmus.config.vision
 from isthmus.config.recipe import Recipe
@@ -28,6 +29,7 @@ GROUPS = (
     ("Models", isthmus.config.model),
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),
+    ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
     ("Language models, text encoders, tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Evaluation", isthmus.config.evaluation),
