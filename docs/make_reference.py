@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import isthmus.config.academic
 import isthmus.config.data
 import isthmus.config.evaluation
 import isthmus.config.joining
@@ -26,6 +27,7 @@ PAGE = Path(__file__).with_name("reference-recipe.md")
 GROUPS = (
     ("The whole recipe", isthmus.config.recipe),
     ("Data", isthmus.config.data),
+    ("Academic data", isthmus.config.academic),
     ("Models", isthmus.config.model),
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),

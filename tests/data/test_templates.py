@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from isthmus.core.errors import DataError, RecipeError
 from isthmus.data.samples import ImagePart, Turn
-from isthmus.data.templates import TEMPLATES, ChatTemplate, rendered_text
+from isthmus.data.segments import rendered_text
+from isthmus.data.templates import TEMPLATES, ChatTemplate
 
 TALK = (
     Turn("user", (ImagePart(0), "\nWhat is it?")),
@@ -25,9 +26,11 @@ GOLDEN = {
     "plain": "<s><image>\nWhat is it?\n«A dog.</s>»Sure?\n«Yes.</s>»",
     "llava_plain": "<s><image>\nWhat is it?\n«A dog.\n»Sure?\n«Yes.\n»",
     "flamingo": "<s><image>\nWhat is it?\n«A dog.<|endofchunk|>»Sure?\n«Yes.<|endofchunk|>»",
+    "prefix": "<image><s>\nWhat is it? «A dog.</s>»Sure? «Yes.</s>»",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant: «A dog.###»Human: Sure?###Assistant: «Yes.###»",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT: «A dog.</s>»USER: Sure? ASSISTANT: «Yes.</s>»",
     "llama2": "<s>[INST] <image>\nWhat is it? [/INST] «A dog. </s>»<s>[INST] Sure? [/INST] «Yes. </s>»",
+    "mistral": "<s>[INST] <image>\nWhat is it? [/INST] «A dog.</s>»[INST] Sure? [/INST] «Yes.</s>»",
     "llama3": (
         "<s><|start_header_id|>user<|end_header_id|>\n\n<image>\nWhat is it?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n«A dog.<|eot_id|>»"
@@ -42,6 +45,11 @@ GOLDEN = {
         "<|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\n«A dog.<|im_end|>»\n"
         "<|im_start|>user\nSure?<|im_end|>\n<|im_start|>assistant\n«Yes.<|im_end|>»\n"
     ),
+    "chatml_direct": (
+        "<|im_start|>system\nAnswer the questions.<|im_end|>"
+        "<|im_start|>user\n<image>\nWhat is it?<|im_end|><|im_start|>assistant\n«A dog.<|im_end|>»"
+        "<|im_start|>user\nSure?<|im_end|><|im_start|>assistant\n«Yes.<|im_end|>»"
+    ),
     "phi": (
         "<|user|>\n<image>\nWhat is it?<|end|>\n<|assistant|>\n«A dog.<|end|>»\n"
         "<|user|>\nSure?<|end|>\n<|assistant|>\n«Yes.<|end|>»\n"
@@ -51,30 +59,41 @@ PROMPTS = {
     "plain": "<s><image>\nWhat is it?\n",
     "llava_plain": "<s><image>\nWhat is it?\n",
     "flamingo": "<s><image>\nWhat is it?\n",
+    "prefix": "<image><s>\nWhat is it?",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant:",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT:",
     "llama2": "<s>[INST] <image>\nWhat is it? [/INST]",
+    "mistral": "<s>[INST] <image>\nWhat is it? [/INST]",
     "llama3": (
         "<s><|start_header_id|>user<|end_header_id|>\n\n<image>\nWhat is it?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     ),
     "gemma": "<s><start_of_turn>user\n<image>\nWhat is it?<end_of_turn>\n<start_of_turn>model\n",
     "chatml": "<|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\n",
+    "chatml_direct": (
+        "<|im_start|>system\nAnswer the questions.<|im_end|>"
+        "<|im_start|>user\n<image>\nWhat is it?<|im_end|><|im_start|>assistant\n"
+    ),
     "phi": "<|user|>\n<image>\nWhat is it?<|end|>\n<|assistant|>\n",
 }
 SYSTEMS = {
     "plain": "<s>Be brief.\nHi\n",
     "llava_plain": "<s>Be brief.\nHi\n",
     "flamingo": "<s>Be brief.\nHi\n",
+    "prefix": "<s>Be brief. Hi",
     "vicuna_v0": "<s>Be brief.###Human: Hi###Assistant:",
     "vicuna_v1": "<s>Be brief. USER: Hi ASSISTANT:",
     "llama2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]",
+    "mistral": "<s>[INST] Be brief.\n\nHi [/INST]",
     "llama3": (
         "<s><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
     ),
     "gemma": "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n",
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    "chatml_direct": (
+        "<|im_start|>system\nBe brief.<|im_end|><|im_start|>user\nHi<|im_end|><|im_start|>assistant\n"
+    ),
     "phi": "<|system|>\nBe brief.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\n",
 }
 
@@ -130,6 +149,15 @@ def test_whatever_somebody_types_is_one_content_segment(name: str, text: str) ->
 def test_a_caption_follows_its_picture_at_once_in_plain() -> None:
     turns = (Turn("user", (ImagePart(0),)), Turn("assistant", ("a dog",)))
     assert marked(bound("plain"), turns) == "<s><image>«a dog</s>»"
+
+
+def test_only_pictures_that_open_a_conversation_are_its_prefix() -> None:
+    later = (Turn("user", ("a", ImagePart(0))), Turn("assistant", ("b",)))
+    assert marked(bound("prefix"), later) == "<s>a<image> «b</s>»"
+    both = (Turn("user", (ImagePart(1), ImagePart(0))), Turn("assistant", ("b",)))
+    segments = bound("prefix").render(both)
+    assert [segment.image for segment in segments[:2]] == [1, 0]
+    assert marked(bound("prefix"), both) == "<image><image><s>«b</s>»"
 
 
 def test_what_a_tokenizer_lacks_is_listed() -> None:

@@ -76,10 +76,17 @@ def test_stories_plain(stories: PreTrainedTokenizerBase) -> None:
     assert learnt == ["▁it", "▁was", "</s>"]
 
 
-def test_stories_llama2_has_each_space_once(stories: PreTrainedTokenizerBase) -> None:
-    names, learnt = tokens(codec(stories, "llama2"), (Turn("user", ("the",)), Turn("assistant", ("was",))))
-    assert names == [*stories.tokenize("[INST] the [/INST] was", add_special_tokens=True), "</s>"]
-    assert learnt == ["▁was", "</s>"]
+def test_stories_llama2_equals_the_whole_string(stories: PreTrainedTokenizerBase) -> None:
+    turns = (
+        Turn("user", ("the",)),
+        Turn("assistant", ("was",)),
+        Turn("user", ("and",)),
+        Turn("assistant", ("it",)),
+    )
+    names, learnt = tokens(codec(stories, "llama2"), turns)
+    assert names == stories.tokenize("<s>[INST] the [/INST] was </s><s>[INST] and [/INST] it </s>")
+    # The space before the end is a token of its own, and the model has to write it.
+    assert learnt == ["▁was", "▁", "</s>", "▁it", "▁", "</s>"]
 
 
 @pytest.mark.parametrize("name", ["plain", "llava_plain", "vicuna_v0", "vicuna_v1", "llama2"])

@@ -1,20 +1,24 @@
 """Language models, text encoders and their tokenizers from a recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import assert_never
 
 import torch
 from torch import nn
 
+from isthmus.build.names import locate
 from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.joining import Placeholder, Reuse
-from isthmus.config.language import Language, LlamaLanguage, PretrainedLanguage, TransformerText
-from isthmus.core.errors import RecipeError
+from isthmus.config.language import Language, LlamaLanguage, Lora, PretrainedLanguage, TransformerText
+from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
-from isthmus.parts.language.lora import LoraSettings, add_lora
+from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.language.token_rows import TokenRows
+from isthmus.training.state import mismatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ def build_language(
 
     Raises:
         RecipeError: The name or a LoRA target does not exist.
+        CheckpointError: Saved LoRA weights do not fit.
+        MachineError: The checkpoint, or the package that 4-bit weights need, is not on this machine.
     """
     match config:
         case LlamaLanguage():
@@ -58,34 +64,71 @@ def build_language(
                 context=config.context,
                 attention_dropout=config.dropout,
             )
-            network = build_llama(shape)
-            lora, input_dropout = None, config.dropout
+            model, lora = LanguageModel(network=build_llama(shape), input_dropout=config.dropout), None
         case PretrainedLanguage():
-            source = source_of(config.name, config.revision, origin, path="model.language.name")
-            try:
-                network = load_causal_network(source)
-            except OSError as error:
-                raise not_here(config.name, "model.language.name", origin) from error
-            except ValueError as error:
-                raise RecipeError(f"model.language.name: {error}") from error
-            lora, input_dropout = config.lora, 0.0
+            model, lora = _pretrained(config, origin), config.lora
         case _:
             assert_never(config)
-    added = None
-    if lora is not None:
-        settings = LoraSettings(
-            rank=lora.rank, alpha=lora.alpha, targets=tuple(lora.targets), dropout=lora.dropout
+    added = None if lora is None else _add_lora(model, lora, origin)
+    if with_markers:
+        model.rows = TokenRows(network=model.network, num_rows=2)
+    return BuiltLanguage(model=model, lora=added, placeholder_id=placeholder_of(placeholder, model))
+
+
+def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
+    source = source_of(config.name, config.revision, origin, path="model.language.name")
+    four_bit = config.quantize is not None and not origin.random
+    if four_bit and find_spec("bitsandbytes") is None:
+        raise MachineError(
+            "model.language.quantize: 4-bit weights need the package bitsandbytes, which is not installed; "
+            "run pip install 'isthmus[qlora]', or use quantize: null"
         )
-        try:
-            added = add_lora(network, settings)
-        except ValueError as error:
-            raise RecipeError(f"model.language.lora.targets: {error}") from error
-    rows = TokenRows(network=network, num_rows=2) if with_markers else None
-    model = LanguageModel(network=network, input_dropout=input_dropout, rows=rows)
-    return BuiltLanguage(model=model, lora=added, placeholder_id=_placeholder(placeholder, model))
+    try:
+        return LanguageModel(network=load_causal_network(replace(source, four_bit=four_bit)))
+    except OSError as error:
+        raise not_here(config.name, "model.language.name", origin) from error
+    except ValueError as error:
+        raise RecipeError(f"model.language.name: {error}") from error
 
 
-def _placeholder(placeholder: Placeholder, model: LanguageModel) -> int:
+def _add_lora(model: LanguageModel, config: Lora, origin: Origin) -> LoraUpdate:
+    settings = LoraSettings(
+        rank=config.rank, alpha=config.alpha, targets=tuple(config.targets), dropout=config.dropout
+    )
+    try:
+        update = add_lora(model.network, settings)
+    except ValueError as error:
+        raise RecipeError(f"model.language.lora.targets: {error}") from error
+    if config.weights is not None and not origin.random:
+        _fill_lora(update, Path(locate(config.weights, path="model.language.lora.weights")))
+    return update
+
+
+@torch.no_grad()
+def _fill_lora(update: LoraUpdate, folder: Path) -> None:
+    """Put saved updates into fresh ones of the same rank, scale and targets."""
+    try:
+        settings, tensors = read_lora(folder)
+    except ValueError as error:
+        raise CheckpointError(f"model.language.lora.weights: {error}") from error
+    ours, theirs = update.settings, settings
+    pairs = (("rank", ours.rank, theirs.rank), ("alpha", ours.alpha, theirs.alpha))
+    wrong = [f"{name} is {found} there and {said} here" for name, said, found in pairs if said != found]
+    wrong += mismatches(tensors, update.tensors())
+    if wrong:
+        raise CheckpointError(
+            f"model.language.lora.weights: {folder.name} does not fit model.language.lora: {'; '.join(wrong)}"
+        )
+    for name, tensor in update.tensors().items():
+        tensor.copy_(tensors[name])
+
+
+def placeholder_of(placeholder: Placeholder, model: LanguageModel) -> int:
+    """The id that pictures stand as; `add` gives the embedding one more row for it.
+
+    Raises:
+        RecipeError: A reused id is outside the vocabulary.
+    """
     if placeholder == "virtual":
         return model.vocabulary
     if isinstance(placeholder, Reuse):

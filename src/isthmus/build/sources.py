@@ -1,10 +1,22 @@
 """Data sources from a recipe."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
-from isthmus.config.data import FolderSource, LlavaSource, SceneSource, ShardSource, Source
+from isthmus.build.academic import build_academic
+from isthmus.config.academic import (
+    AOkvqaSource,
+    GqaSource,
+    OcrVqaSource,
+    RefCocoSource,
+    TextCapsSource,
+    VisualGenomeSource,
+    VqaSource,
+)
+from isthmus.config.data import FolderSource, LlavaSource, MixtureSource, SceneSource, ShardSource, Source
 from isthmus.config.paths import expand
+from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
@@ -12,8 +24,8 @@ from isthmus.data.sources.scenes import SceneSource as DrawnScenes
 from isthmus.data.sources.shards import Shards
 
 
-def build_source(config: Source) -> SampleSource:
-    """Open a source.
+def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
+    """Open a source; `data` holds the recipe's other sources, which a mixture names.
 
     Raises:
         DataError: There is nothing there, or it is not what the recipe says.
@@ -34,5 +46,27 @@ def build_source(config: Source) -> SampleSource:
                 colourless=config.colourless,
                 shapeless=config.shapeless,
             )
+        case MixtureSource():
+            parts = {
+                name: MixturePart(
+                    source=build_source(data[name], data),
+                    weight=part.weight,
+                    cap=part.cap,
+                    rows=part.rows,
+                    prompt=part.prompt,
+                )
+                for name, part in config.parts.items()
+            }
+            return Mixture(parts, seed=config.seed)
+        case (
+            VqaSource()
+            | GqaSource()
+            | AOkvqaSource()
+            | OcrVqaSource()
+            | TextCapsSource()
+            | RefCocoSource()
+            | VisualGenomeSource()
+        ):
+            return build_academic(config)
         case _:
             assert_never(config)

@@ -32,6 +32,7 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         captions=stage.captions,
         seed=recipe.seed,
         stage=stage.name,
+        group_by_modality=stage.group_by_modality,
     )
 
 

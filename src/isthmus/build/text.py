@@ -68,20 +68,20 @@ def _of_language(
 
 def _trained(config: TrainedTokenizer, data: Mapping[str, Source]) -> Tokenizer:
     return train_tokenizer(
-        _texts(data[config.data]),
+        _texts(data[config.data], data),
         algorithm=config.algorithm,
         vocabulary=config.vocabulary,
         lower=config.lower,
     )
 
 
-def _texts(source: Source) -> Iterator[str]:
+def _texts(source: Source, data: Mapping[str, Source]) -> Iterator[str]:
     if isinstance(source, SceneSource):
         # The built-in world states its complete word list; counting drawn captions would only approach it.
         # A short vocabulary keeps the words about pictures, which are said twice here, before those of texts alone.
         yield " ".join([*words(), *words(), *read_words()])
         return
-    for sample in build_source(source):
+    for sample in build_source(source, data):
         yield from sample.captions or (turn.text for turn in sample.turns)
 
 

@@ -55,7 +55,7 @@ class Workshop:
 
     def source(self, name: str) -> Source:
         """Open one of the recipe's sources."""
-        return build_source(self.recipe.data[name])
+        return build_source(self.recipe.data[name], self.recipe.data)
 
     def store_features(self, names: Iterable[str], stop: StopSignals | None = None) -> float:
         """Encode the pictures of some sources once; returns the seconds it took, 0 where nothing is stored."""

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from isthmus.config.base import Count, Settings
+from isthmus.config.academic import AcademicSource
+from isthmus.config.base import Count, Positive, Settings
 
 Rows = Literal["captions", "questions", "conversations", "text", "text_answers"]
 """What a sample is read as; `text` rows have no pictures."""
@@ -56,5 +57,31 @@ class SceneSource(Settings):
     """Which world; the same seed gives the same scenes on every machine."""
 
 
-Source = Annotated[ShardSource | FolderSource | LlavaSource | SceneSource, Field(discriminator="kind")]
+class MixturePart(Settings):
+    """One source of a mixture."""
+
+    weight: Positive = 1.0
+    """How often each sample occurs; 0.5 takes every second one."""
+    cap: Count | None = None
+    """Most different samples that are taken, drawn by seed; null: all."""
+    rows: Literal["captions", "questions", "conversations", "text_answers"] = "conversations"
+    """What its samples are read as; `text_answers` are conversations without pictures."""
+    prompt: str | None = None
+    """What is asked beside the pictures of captions; null: nothing."""
+
+
+class MixtureSource(Settings):
+    """Other sources of the recipe as one, read by a stage as `rows: conversations`."""
+
+    kind: Literal["mixture"] = "mixture"
+    parts: Annotated[dict[str, MixturePart], Field(min_length=1)]
+    """Names of sources, each with what is taken of it."""
+    seed: int = 0
+    """Which samples a cap keeps, which captions are taken, and the order."""
+
+
+Source = Annotated[
+    ShardSource | FolderSource | LlavaSource | SceneSource | MixtureSource | AcademicSource,
+    Field(discriminator="kind"),
+]
 """One named source of samples."""

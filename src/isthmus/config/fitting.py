@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
 from isthmus.config.base import Mistake, one_of
-from isthmus.config.data import Source
+from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
-from isthmus.config.language import LlamaLanguage, TrainedTokenizer
+from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.config.stages import Stage
 
@@ -82,6 +82,12 @@ def _names(
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
     if (trained := tokenizer_of(model)) is not None:
         used.append(((*trained[0], "data"), trained[1].data))
+    for top, source in data.items():
+        for name in source.parts if isinstance(source, MixtureSource) else ():
+            used.append((("data", top, "parts", name), name))
+            if isinstance(data.get(name), MixtureSource):
+                found, allowed = f"'{name}', a mixture", "sources that are no mixtures themselves"
+                yield Mistake(path=("data", top, "parts", name), found=found, allowed=allowed)
     for path, name in used:
         if name not in data:
             allowed = f"a name under data: {one_of(tuple(data))}"
@@ -110,6 +116,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         elif name in stage.train[:position]:
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
+    yield from _recomputed(path, stage, model)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -121,6 +128,10 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
     if stage.captions == "each" and "contrastive" not in stage.objective:
         allowed = "one or all; several captions in one row only suit the contrastive objective"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    if "language" in stage.train and _is_quantized(model):
+        allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
+        place = (*path, "train", stage.train.index("language"))
+        yield Mistake(path=place, found="'language'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
         rows.append((("validation", "rows"), stage.validation.rows))
@@ -140,6 +151,23 @@ def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[
         elif model.inner_parts[name] not in stage.train:
             allowed = f"nothing, because this stage does not train {model.inner_parts[name]} at all"
             yield Mistake(path=place, found=f"'{name}'", allowed=allowed)
+
+
+def _is_quantized(model: Model) -> bool:
+    language = None if isinstance(model, DualEncoder) else model.language
+    return isinstance(language, PretrainedLanguage) and language.quantize is not None
+
+
+def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    for position, name in enumerate(stage.recompute):
+        place = (*path, "recompute", position)
+        if name not in model.part_names or name == "lora":
+            known = tuple(part for part in model.part_names if part != "lora")
+            allowed = f"parts that are stacks of layers: {one_of(known)}"
+            yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=known)
+        elif name == "vision" and name not in stage.train:
+            allowed = "vision only where the stage trains it; a frozen vision encoder keeps no activations"
+            yield Mistake(path=place, found="'vision'", allowed=allowed)
 
 
 def _learning_vision(index: int) -> Mistake:

@@ -31,7 +31,9 @@ class Lora(Settings):
     dropout: Fraction = 0.0
     """Share of the update's inputs that is dropped in training."""
     targets: Names = ("q_proj", "v_proj")
-    """Names of the linear layers that get an update."""
+    """Names of the linear layers that get an update, or ends of their paths."""
+    weights: str | None = None
+    """A folder in PEFT's layout that the update starts from; it must say the same numbers; null: no change at first."""
 
 
 class LlamaLanguage(Settings):
@@ -88,6 +90,8 @@ class PretrainedLanguage(Settings):
     """Longest sequence in tokens, visual tokens included; null: what the model allows."""
     lora: Lora | None = None
     """Low-rank updates, trained as the part `lora`; null: none."""
+    quantize: Literal["nf4"] | None = None
+    """Hold the frozen weights in 4 bits (QLoRA, Dettmers et al., 2023); needs `isthmus[qlora]`; null: as they are."""
 
 
 Language = Annotated[LlamaLanguage | PretrainedLanguage, Field(discriminator="kind")]

@@ -81,6 +81,8 @@ class TrainStage(Settings):
     """How its samples are read."""
     captions: Literal["one", "all", "each"] = "one"
     """One caption of each sample an epoch; every caption as a row; or all captions of a picture in one row."""
+    group_by_modality: bool = False
+    """Whether every step has only rows with pictures or only rows without, as LLaVA-1.5 trains."""
     epochs: Count | None = None
     """Passes over the data; either this or `steps`."""
     steps: Count | None = None
@@ -91,6 +93,8 @@ class TrainStage(Settings):
     """Rows a step."""
     micro_batch_size: Count | None = None
     """Rows that are in memory at once; divides `batch_size`; null: all of them."""
+    recompute: Texts = ()
+    """Parts, frozen ones too, that run again in the backward pass and keep no activations: less memory, more time."""
     optimizer: Optimizer
     """How it learns."""
     validation: Validation | None = None

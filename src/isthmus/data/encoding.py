@@ -39,12 +39,17 @@ class Encoder:
         # A word tokenizer's vocabulary holds its special tokens as words, which somebody can type.
         self._unknown = tokenizer.unk_token_id
         self._special = frozenset(tokenizer.all_special_ids) - {self._unknown}
+        self._lone_space = [index for index in self._bare if isinstance(index, int)][:1]
         first = tokenizer.convert_ids_to_tokens(self._ids("a", split_special_tokens=False)[:1])
         self.adds_space = bool(first) and first[0].startswith(_SPACE_SIGNS)
 
     def piece(self, text: str) -> list[int]:
         """The ids of a template's piece, whose special tokens are special tokens."""
-        return self._trimmed(text.removeprefix(" ") if self.adds_space else text, split_special_tokens=False)
+        if not self.adds_space or not text.startswith(" "):
+            return self._trimmed(text, split_special_tokens=False)
+        ids = self._trimmed(text[1:], split_special_tokens=False)
+        # No space is put in front of a special token, so the one that the piece begins with stays (LLaMA-2's ` </s>`).
+        return [*self._lone_space, *ids] if ids[:1] and ids[0] in self._special else ids
 
     def content(self, text: str) -> list[int]:
         """The ids of what somebody said: special tokens in it are spelled out as text, or unknown words."""

@@ -1,6 +1,5 @@
 """The batches of a training run: which rows each step sees is a pure function of seed and step."""
 
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,11 +8,11 @@ from typing import Self, final
 
 from isthmus.core.batch import Batch
 from isthmus.core.errors import DataError, UsageError
-from isthmus.core.randomness import order_of
 from isthmus.data.collate import collate
+from isthmus.data.order import RowOrder
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
-from isthmus.data.rows import CaptionUse, RowIndex, RowKind, sample_for
+from isthmus.data.rows import WORDS_ONLY, CaptionUse, RowIndex, RowKind, sample_for
 from isthmus.data.samples import Source
 from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
 
@@ -29,6 +28,7 @@ class StreamOptions:
         captions: `one` caption of each sample an epoch, or `all`.
         seed: The run's seed.
         stage: The stage's name: stages with one seed see different orders.
+        group_by_modality: Every step has only rows with pictures, or only rows without.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
     """
 
@@ -38,6 +38,7 @@ class StreamOptions:
     captions: CaptionUse = "one"
     seed: int = 0
     stage: str = ""
+    group_by_modality: bool = False
     workers: int = 1
 
 
@@ -46,9 +47,9 @@ class BatchStream:
     """Endless training batches, prepared ahead by threads; use it as a context manager or close it.
 
     An epoch is every row once in an order of its own; the rows that do not fill a last batch are left out (another few
-    each epoch). A sample that cannot be used is replaced by the one half an epoch further in the order, so that batches
-    keep their size and nothing depends on when a step is prepared; it is counted and named, and above 1% of the data
-    set it stops the run.
+    each epoch). A sample that cannot be used is replaced by the one half an epoch further in the order (where batches
+    are grouped, by the next one of its modality), so that batches keep their size and nothing depends on when a step is
+    prepared; it is counted and named, and above 1% of the data set it stops the run.
 
     Args:
         processor: Makes rows.
@@ -70,7 +71,15 @@ class BatchStream:
         self.source = source
         self.options = options
         self.index = RowIndex(source, captions=options.captions, seed=options.seed)
-        self.steps_per_epoch = len(self.index) // options.batch_size
+        kinds = _with_pictures(source, self.index, options.rows) if options.group_by_modality else None
+        self._order = RowOrder(
+            num_rows=len(self.index),
+            batch_size=options.batch_size,
+            seed=options.seed,
+            stage=options.stage,
+            with_pictures=kinds,
+        )
+        self.steps_per_epoch = self._order.steps_per_epoch
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"the data set has {len(self.index)} rows ({source.format}), "
@@ -79,7 +88,6 @@ class BatchStream:
             )
         self._micro = micro
         self._tally = Tally(num_samples=len(source), format=source.format)
-        self._order = _OrderOfEpoch(len(self.index), options.seed, options.stage)
         self._ahead: dict[int, Future[tuple[list[Batch], Met]]] = {}
         self._pool = ThreadPoolExecutor(options.workers, "isthmus-data") if options.workers else None
         self._counted: set[int] = set()
@@ -146,6 +154,8 @@ class BatchStream:
         offset = len(order) // 2
         for attempt in range(len(order)):
             where = place if attempt == 0 else (place + offset + attempt - 1) % len(order)
+            if not self._order.is_alike(order[where], order[place]):
+                continue
             number, choice = self.index(order[where], epoch)
             try:
                 sample = sample_for(self.source, number, self.options.rows)
@@ -160,20 +170,13 @@ class BatchStream:
         raise DataError(too_many(list(met.values()), len(self.source), self.source.format))
 
 
-@final
-class _OrderOfEpoch:
-    """Remembers the order of the last two epochs, which prepared steps may straddle."""
+def _with_pictures(source: Source, index: RowIndex, rows: RowKind) -> list[bool]:
+    """Which rows have pictures; a damaged sample counts as one that has, and is met when its turn comes."""
 
-    def __init__(self, num_rows: int, seed: int, stage: str) -> None:
-        self._names = (num_rows, seed, stage)
-        self._known: dict[int, list[int]] = {}
-        self._lock = threading.Lock()
+    def has(row: int) -> bool:
+        try:
+            return rows not in WORDS_ONLY and source.has_pictures(index(row, 0)[0])
+        except BadSample:
+            return True
 
-    def __call__(self, epoch: int) -> list[int]:
-        num_rows, seed, stage = self._names
-        with self._lock:
-            if epoch not in self._known:
-                if len(self._known) > 1:
-                    self._known.pop(min(self._known))
-                self._known[epoch] = order_of(num_rows, seed, stage, epoch).tolist()
-            return self._known[epoch]
+    return [has(row) for row in range(len(index))]

@@ -2,38 +2,22 @@
 
 A template is data, saved beside the checkpoint, so that training, evaluation and use render alike. Rendering gives
 segments and not one string: which tokens carry loss follows from the segments, never from searching text, and a marker
-somebody types stays text. The pieces follow the published templates: LLaVA (`plain`, `vicuna_v0`, `vicuna_v1`), LLaMA-2
-and LLaMA-3 chat, Gemma, ChatML, Phi-3 and OpenFlamingo.
+somebody types stays text. The pieces follow the published templates: LLaVA (`llava_plain`, `vicuna_v0`, `vicuna_v1`),
+LLaMA-2 and LLaMA-3 chat, Mistral, Gemma, ChatML, Phi-3 and OpenFlamingo.
 """
 
 import json
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 from isthmus.core.errors import DataError, RecipeError
-from isthmus.data.samples import ImagePart, Turn
+from isthmus.data.samples import Turn
+from isthmus.data.segments import Segment, content_segments, merged, template_segment
 
 BOS = "{bos}"
 EOS = "{eos}"
 EOC = "<|endofchunk|>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A stretch of a rendered conversation.
-
-    Attributes:
-        kind: `template` may hold special tokens; `content` is what somebody said and never does; `image` is a picture.
-        text: The text; empty for an image.
-        image: Which of the sample's images; -1 for text.
-        supervised: Whether the model learns to write it.
-    """
-
-    kind: Literal["template", "content", "image"]
-    text: str = ""
-    image: int = -1
-    supervised: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +44,7 @@ class ChatTemplate:
         assistant: Around an answer; `after` follows the end and carries no loss.
         end: Ends an answer; the model learns to write it.
         specials: Special tokens the tokenizer must know, besides `{bos}` and `{eos}`.
+        pictures_first: Pictures that open the conversation stand before `start`, as a visual prefix does (ClipCap).
     """
 
     name: str
@@ -72,6 +57,7 @@ class ChatTemplate:
     assistant: Wrap = Wrap()
     end: str = EOS
     specials: tuple[str, ...] = ()
+    pictures_first: bool = False
 
     def bind(self, *, bos: str | None, eos: str | None, vocabulary: Container[str]) -> Self:
         """The template with the tokenizer's own first and last token filled in; no first token is fine.
@@ -116,7 +102,8 @@ class ChatTemplate:
             DataError: A system turn stands in the middle.
         """
         system, turns = self._system(turns)
-        segments = [_template(self.start)]
+        prefix, turns = self._prefix(turns)
+        segments = [*prefix, template_segment(self.start)]
         if system and not self.system_in_user:
             segments += self._around_system(system)
             system = ()
@@ -124,26 +111,44 @@ class ChatTemplate:
             if turn.role == "system":
                 raise DataError("a system turn stands after other turns; expected it first")
             if turn.role == "assistant":
-                segments += [_template(self.assistant.before), *_contents(turn.parts, supervised=True)]
-                segments += [replace(_template(self.end), supervised=True), _template(self.assistant.after)]
+                segments += [
+                    template_segment(self.assistant.before),
+                    *content_segments(turn.parts, supervised=True),
+                ]
+                segments += [
+                    replace(template_segment(self.end), supervised=True),
+                    template_segment(self.assistant.after),
+                ]
                 continue
             inside = self._around_system(system) if system else []
             system = ()
             after = self.after_user_text if turn.text else ""
-            segments += [_template(self.user.before), *inside, *_contents(turn.parts, supervised=False)]
-            segments += [_template(after + self.user.after)]
+            segments += [
+                template_segment(self.user.before),
+                *inside,
+                *content_segments(turn.parts, supervised=False),
+            ]
+            segments += [template_segment(after + self.user.after)]
         if add_generation_prompt:
-            segments.append(_template(self.assistant.before.rstrip(" ")))
-            return _merged(segments, strip_end=True)
-        return _merged(segments, strip_end=False)
+            segments.append(template_segment(self.assistant.before.rstrip(" ")))
+            return merged(segments, strip_end=True)
+        return merged(segments, strip_end=False)
 
     def _system(self, turns: Sequence[Turn]) -> tuple[tuple[Segment, ...], Sequence[Turn]]:
         if turns and turns[0].role == "system":
-            return tuple(_contents(turns[0].parts, supervised=False)), turns[1:]
-        return ((_template(self.default_system),) if self.default_system else ()), turns
+            return tuple(content_segments(turns[0].parts, supervised=False)), turns[1:]
+        return ((template_segment(self.default_system),) if self.default_system else ()), turns
+
+    def _prefix(self, turns: Sequence[Turn]) -> tuple[list[Segment], Sequence[Turn]]:
+        if not self.pictures_first or not turns or turns[0].role != "user":
+            return [], turns
+        parts = turns[0].parts
+        count = next((at for at, part in enumerate(parts) if isinstance(part, str)), len(parts))
+        rest = replace(turns[0], parts=parts[count:])
+        return content_segments(parts[:count], supervised=False), (rest, *turns[1:])
 
     def _around_system(self, system: Sequence[Segment]) -> list[Segment]:
-        return [_template(self.system.before), *system, _template(self.system.after)]
+        return [template_segment(self.system.before), *system, template_segment(self.system.after)]
 
     def to_json(self) -> str:
         """The template as JSON text, saved beside a checkpoint."""
@@ -177,41 +182,6 @@ class ChatTemplate:
         return TEMPLATES[name]
 
 
-def rendered_text(segments: Sequence[Segment], image: str = "<image>") -> str:
-    """The segments as one string for people to read; never tokenise this."""
-    return "".join(image if segment.kind == "image" else segment.text for segment in segments)
-
-
-def _template(text: str) -> Segment:
-    return Segment(kind="template", text=text)
-
-
-def _contents(parts: Sequence[str | ImagePart], *, supervised: bool) -> list[Segment]:
-    return [
-        Segment(kind="image", image=part.index)
-        if isinstance(part, ImagePart)
-        else Segment(kind="content", text=part, supervised=supervised)
-        for part in parts
-    ]
-
-
-def _merged(segments: Sequence[Segment], *, strip_end: bool) -> tuple[Segment, ...]:
-    merged: list[Segment] = []
-    for segment in segments:
-        if segment.kind != "image" and not segment.text:
-            continue
-        last = merged[-1] if merged else None
-        if last and segment.kind == last.kind == "template" and segment.supervised == last.supervised:
-            merged[-1] = replace(last, text=last.text + segment.text)
-        else:
-            merged.append(segment)
-    if strip_end and merged and merged[-1].kind == "template":
-        stripped = merged.pop()
-        if stripped.text.rstrip(" "):
-            merged.append(replace(stripped, text=stripped.text.rstrip(" ")))
-    return tuple(merged)
-
-
 def _vicuna(human: str) -> str:
     return (
         f"A chat between a curious {human} and an artificial intelligence assistant. "
@@ -232,6 +202,10 @@ TEMPLATES = {
         # Flamingo: pictures stand in running text, and what belongs to one ends with a token of its own.
         ChatTemplate(
             name="flamingo", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end=EOC, specials=(EOC,)
+        ),
+        # A visual prefix: pictures, first token, prompt and caption (AnyMAL's first stage, CLIP + GPT-2 captioning).
+        ChatTemplate(
+            name="prefix", start=BOS, system=Wrap("", " "), after_user_text=" ", pictures_first=True
         ),
         ChatTemplate(
             name="vicuna_v0",
@@ -259,6 +233,15 @@ TEMPLATES = {
             assistant=Wrap(" "),
             end=" " + EOS,
         ),
+        # One first token a conversation, no space before the end: what Mistral documents for its instruct models.
+        ChatTemplate(
+            name="mistral",
+            start=BOS,
+            system=Wrap("", "\n\n"),
+            system_in_user=True,
+            user=Wrap("[INST] ", " [/INST]"),
+            assistant=Wrap(" "),
+        ),
         ChatTemplate(
             name="llama3",
             start=BOS,
@@ -283,6 +266,16 @@ TEMPLATES = {
             system=Wrap("<|im_start|>system\n", "<|im_end|>\n"),
             user=Wrap("<|im_start|>user\n", "<|im_end|>\n"),
             assistant=Wrap("<|im_start|>assistant\n", "\n"),
+            end="<|im_end|>",
+            specials=("<|im_start|>", "<|im_end|>"),
+        ),
+        # LLaVA-1.6's form for Nous-Hermes-2-Yi-34B: ChatML without newlines between turns, with a short system text.
+        ChatTemplate(
+            name="chatml_direct",
+            default_system="Answer the questions.",
+            system=Wrap("<|im_start|>system\n", "<|im_end|>"),
+            user=Wrap("<|im_start|>user\n", "<|im_end|>"),
+            assistant=Wrap("<|im_start|>assistant\n"),
             end="<|im_end|>",
             specials=("<|im_start|>", "<|im_end|>"),
         ),

@@ -8,7 +8,8 @@ refinements keep the pieces close to running text:
 * spaces that end a template piece move to the content after it (`ASSISTANT: ` + `yes` is `ASSISTANT:` + ` yes`),
   because byte-level tokenizers keep a space with the word that follows;
 * a tokenizer that puts a space of its own in front of every text (SentencePiece style, `▁`) gets those spaces only
-  once: one space that a piece begins with is dropped, and so is a bare `▁` that the tokenizer puts before a newline.
+  once: one space that a piece begins with is dropped, unless a special token follows it, and so is a bare `▁` that the
+  tokenizer puts before a newline.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from isthmus.core.batch import IGNORED
 from isthmus.core.errors import DataError, RecipeError
 from isthmus.data.encoding import Encoder
 from isthmus.data.samples import Turn
-from isthmus.data.templates import ChatTemplate, Segment
+from isthmus.data.segments import Segment
+from isthmus.data.templates import ChatTemplate
 
 
 @dataclass(frozen=True, kw_only=True)

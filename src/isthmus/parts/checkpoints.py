@@ -9,7 +9,14 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 
@@ -24,6 +31,7 @@ class PretrainedSource:
         local_only: Never ask the network.
         card: A JSON file with the architecture of this hub model; with random weights it is read instead of the
             checkpoint's own configuration, so that every machine builds the same.
+        four_bit: Hold the matrices in 4 bits (see `four_bit_settings`); random weights stay as they are.
     """
 
     name: str
@@ -31,6 +39,7 @@ class PretrainedSource:
     random: bool = False
     local_only: bool = True
     card: Path | None = None
+    four_bit: bool = False
 
 
 def load_configuration(source: PretrainedSource) -> PretrainedConfig:
@@ -67,6 +76,7 @@ def load_network(
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
         ValueError: The checkpoint lacks weights.
+        ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
     """
     if source.random:
         architecture = config or load_configuration(source)
@@ -85,6 +95,7 @@ def load_network(
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
+            quantization_config=four_bit_settings() if source.four_bit else None,
         )
     missing = sorted(found["missing_keys"])
     if missing:
@@ -93,6 +104,19 @@ def load_network(
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
         )
     return cast(PreTrainedModel, network).eval()
+
+
+def four_bit_settings() -> BitsAndBytesConfig:
+    """QLoRA's number format: 4-bit NormalFloat, its scales quantised again, products in bf16.
+
+    Dettmers et al., 2023, section 3.
+    """
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int
 def _source(loaded: LoadedRun, name: str) -> Source:
     recipe = loaded.workshop.recipe
     if name in recipe.data:
-        return build_source(recipe.data[name])
+        return build_source(recipe.data[name], recipe.data)
     path = Path(name)
     if path.is_dir():
         tables = sorted(entry for entry in path.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl"))

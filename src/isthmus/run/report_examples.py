@@ -92,7 +92,7 @@ class _Album:
             self._reasons.append(f"{name} is no source of the recipe")
             return
         try:
-            self._source = build_source(recipe.data[name])
+            self._source = build_source(recipe.data[name], recipe.data)
         except (IsthmusError, OSError) as error:
             self._reasons.append(str(error))
 

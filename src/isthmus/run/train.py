@@ -27,6 +27,7 @@ from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.data.vocabulary import load_tokenizer
 from isthmus.models.language_model import LanguageModelOnly
+from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
@@ -39,6 +40,7 @@ from isthmus.training.durability import sync
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.parameters import TrainableModule, set_trainable
+from isthmus.training.recomputation import recompute_activations
 from isthmus.training.settings import Services, StageResult
 from isthmus.training.signals import StopAsked, StopSignals
 from isthmus.training.trainer import Trainer
@@ -137,6 +139,7 @@ def _run_stage(
     carried = _start_from(workshop, index, directory)
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
+    recompute_activations(model, stage.recompute)
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
     with (
@@ -222,7 +225,8 @@ def _learnt(recipe: Recipe, index: int, carried: tuple[str, ...]) -> tuple[str, 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     """Write `final/`: the learnt weights, the tokenizer and the template, so that use equals training.
 
-    A language model on its own is also written as a Hugging Face folder, `final/language`, for other recipes to name.
+    A language model on its own is also written as a Hugging Face folder, `final/language`, for other recipes to name;
+    low-rank updates are merged there, and written apart as a PEFT folder, `final/lora`.
     """
     if directory.final.is_dir():
         return
@@ -234,7 +238,11 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     template = workshop.template
     if template is not None:
         (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
+    update = workshop.model.parts().get("lora")
+    if isinstance(update, LoraUpdate):
+        update.save(unfinished / "lora")
     if isinstance(workshop.model, LanguageModelOnly):
+        merge_lora(workshop.model.language.network)
         workshop.model.language.save_as_checkpoint(unfinished / "language")
         workshop.tokenizer.save_pretrained(unfinished / "language")
     unfinished.rename(directory.final)

@@ -1,0 +1,133 @@
+"""Language models from a recipe: saved updates, 4-bit weights where they can be had, placeholders."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from isthmus.build.language import BuiltLanguage, build_language
+from isthmus.build.vision import Origin
+from isthmus.config.joining import Placeholder, Reuse
+from isthmus.config.language import Lora, PretrainedLanguage
+from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.parts.checkpoints import four_bit_settings
+from isthmus.parts.language.lora import LoraUpdate
+
+TARGETS = ("q_proj", "v_proj")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("language")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=50,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            tie_word_embeddings=False,
+        )
+        LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def built(folder: Path, placeholder: Placeholder = "virtual", **settings: object) -> BuiltLanguage:
+    config = PretrainedLanguage(name=str(folder), context=64, **settings)
+    return build_language(config, Origin(), placeholder=placeholder, vocabulary=None)
+
+
+@torch.no_grad()
+def saved(folder: Path, target: Path) -> LoraUpdate:
+    """A PEFT folder whose update does something."""
+    update = built(folder, lora=Lora(rank=2, alpha=4, targets=TARGETS)).lora
+    assert isinstance(update, LoraUpdate)
+    for tensor in update.tensors().values():
+        tensor.normal_(generator=torch.Generator().manual_seed(0))
+    update.save(target)
+    return update
+
+
+def test_an_update_starts_from_a_folder(folder: Path, tmp_path: Path) -> None:
+    before = saved(folder, tmp_path / "update")
+    after = built(folder, lora=Lora(rank=2, alpha=4, targets=TARGETS, weights=str(tmp_path / "update"))).lora
+    assert isinstance(after, LoraUpdate)
+    for name, tensor in before.tensors().items():
+        assert torch.equal(after.tensors()[name], tensor)
+
+
+def test_a_folder_that_does_not_fit_is_refused_with_every_difference(folder: Path, tmp_path: Path) -> None:
+    saved(folder, tmp_path / "update")
+    with pytest.raises(
+        CheckpointError,
+        match=r"update does not fit .*: rank is 2 there and 3 here; .*alpha is 4 there and 6 here",
+    ) as caught:
+        built(folder, lora=Lora(rank=3, alpha=6, targets=("q_proj",), weights=str(tmp_path / "update")))
+    said = str(caught.value)
+    assert said.count("unknown base_model.model.model.layers.") == 4  # A and B of v_proj in two layers
+    assert said.count("q_proj.lora_A.weight is (2, 16), expected (3, 16)") == 2
+    with pytest.raises(CheckpointError, match=r"model\.language\.lora\.weights: .* is no PEFT folder"):
+        built(folder, lora=Lora(targets=TARGETS, weights=str(folder)))
+
+
+def test_a_target_that_matches_nothing_names_its_key(folder: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"model\.language\.lora\.targets: LoRA targets c_attn match no .*q_proj"
+    ):
+        built(folder, lora=Lora(targets=("c_attn",)))
+
+
+def test_four_bit_settings_are_those_of_the_paper() -> None:
+    """Dettmers et al., 2023, section 3: NormalFloat, double quantisation, bf16 products."""
+    settings = four_bit_settings().to_dict()
+    assert settings["load_in_4bit"] is True
+    assert settings["bnb_4bit_quant_type"] == "nf4"
+    assert settings["bnb_4bit_use_double_quant"] is True
+    assert settings["bnb_4bit_compute_dtype"] == "bfloat16"
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_four_bit_weights_without_their_package_say_what_to_install(folder: Path) -> None:
+    with pytest.raises(
+        MachineError, match=r"model\.language\.quantize: .* bitsandbytes.*pip install 'isthmus\[qlora\]'"
+    ):
+        built(folder, quantize="nf4", lora=Lora(targets=TARGETS))
+
+
+def test_counting_needs_no_package(folder: Path) -> None:
+    config = PretrainedLanguage(name=str(folder), context=64, quantize="nf4")
+    language = build_language(config, Origin(random=True), fusion=None, vocabulary=None)
+    plain = LlamaForCausalLM.from_pretrained(folder)
+    assert sum(p.numel() for p in language.model.parameters()) == sum(p.numel() for p in plain.parameters())
+
+
+def test_four_bit_weights_learn_through_their_update(folder: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes (the extra qlora) is not installed")
+    whole = built(folder).model.network
+    language = built(folder, quantize="nf4", lora=Lora(rank=2, alpha=4, targets=TARGETS))
+    assert language.lora is not None
+    ids = torch.tensor([[1, 5, 9, 2]])
+    logits = language.model.network(input_ids=ids).logits
+    exact = whole(input_ids=ids).logits
+    assert torch.nn.functional.cosine_similarity(logits.float(), exact, dim=-1).min() > 0.9
+    logits.float().square().mean().backward()
+    assert all(p.grad is not None for p in language.lora.parameters() if p.requires_grad)
+
+
+def test_placeholders_virtual_added_and_reused(folder: Path) -> None:
+    virtual = built(folder, "virtual")
+    assert (virtual.placeholder_id, virtual.model.vocabulary) == (50, 50)
+    added = built(folder, "add")
+    assert (added.placeholder_id, added.model.vocabulary) == (50, 51)
+    head = added.model.network.get_output_embeddings()
+    assert head.weight.shape[0] == 51
+    # The rows that were there keep their numbers.
+    before, after = virtual.model.embed(torch.arange(50)[None]), added.model.embed(torch.arange(50)[None])
+    assert torch.equal(before, after)
+    reused = built(folder, Reuse(reuse=7))
+    assert (reused.placeholder_id, reused.model.vocabulary) == (7, 50)
+    with pytest.raises(RecipeError, match=r"id 50 is outside the vocabulary of 50 tokens"):
+        built(folder, Reuse(reuse=50))
