@@ -99,7 +99,7 @@ def test_four_bit_weights_without_their_package_say_what_to_install(folder: Path
 
 def test_counting_needs_no_package(folder: Path) -> None:
     config = PretrainedLanguage(name=str(folder), context=64, quantize="nf4")
-    language = build_language(config, Origin(random=True), fusion=None, vocabulary=None)
+    language = build_language(config, Origin(random=True), vocabulary=None)
     plain = LlamaForCausalLM.from_pretrained(folder)
     assert sum(p.numel() for p in language.model.parameters()) == sum(p.numel() for p in plain.parameters())
 
