@@ -20,6 +20,7 @@ import isthmus.config.model
 import isthmus.config.recipe
 import isthmus.config.resampling
 import isthmus.config.stages
+import isthmus.config.tiles
 import isthmus.config.vision
 from isthmus.config.recipe import Recipe
 
@@ -32,6 +33,7 @@ GROUPS = (
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("Tiles", isthmus.config.tiles),
     ("Language models, text encoders, tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Evaluation", isthmus.config.evaluation),

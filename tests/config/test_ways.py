@@ -89,6 +89,14 @@ def test_two_ways_are_named_by_their_paths_and_have_no_markers() -> None:
             "model.paths.reader.fusion.marker: found 'none', allowed: null, because the spliced tokens mark where",
         ),
         (
+            two_ways(more="  tiles: {}\n  weights: llava-hf/llava-1.5-7b-hf\n"),
+            "model.weights: found 'llava-hf/llava-1.5-7b-hf', allowed: null, because this goes with one connector and splice",
+        ),
+        (
+            spoiled((FUSION, "fusion: {kind: cross_attention}\n  tiles: {}")),
+            "model.tiles: found tiles, allowed: null, because this goes with one connector and splice alone",
+        ),
+        (
             spoiled((TRAINED, "train: [fusion]")),
             "stages.0.train.0: found 'fusion', allowed: parts of this vision_language_model: vision, connector, language",
         ),

@@ -7,12 +7,14 @@ import torch
 from isthmus.build.joining import build_image_head, build_ways
 from isthmus.build.language import build_language, build_text_encoder
 from isthmus.build.vision import Origin, build_vision
+from isthmus.build.weights import fill_model, origin_of_parts
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.randomness import seed_of
 from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.parts.fusion.newline import Newline
 
 
 def build_model(
@@ -51,23 +53,27 @@ def build_model(
 def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: frozenset[str]) -> BuiltModel:
     match config:
         case VisionLanguageModel():
-            vision = build_vision(config.vision, origin, frozen="vision" in frozen)
+            first = origin_of_parts(config, origin)
+            vision = build_vision(config.vision, first, frozen="vision" in frozen)
             language = build_language(
                 config.language,
-                origin,
+                first,
                 placeholder=config.placeholder,
                 vocabulary=vocabulary,
                 with_markers=config.has_markers,
             )
             spliced, attention = build_ways(config, vision=vision, language=language.model)
-            return VisionLanguageModelModule(
+            model = VisionLanguageModelModule(
                 vision=vision,
                 connector=spliced,
+                newline=Newline(language_width=language.model.width) if config.tiles is not None else None,
                 language=language.model,
                 placeholder_id=language.placeholder_id,
                 lora=language.lora,
                 attention=attention,
             )
+            fill_model(config, model, origin)
+            return model
         case DualEncoder():
             vision = build_vision(config.vision, origin, frozen="vision" in frozen)
             return DualEncoderModel(

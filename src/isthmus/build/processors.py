@@ -6,6 +6,7 @@ from isthmus.build.text import build_caption_encoder, build_codec
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
+from isthmus.core.sizes import Size
 from isthmus.data.images import ImageProcessor
 from isthmus.data.processor import (
     DualEncoderProcessor,
@@ -15,9 +16,11 @@ from isthmus.data.processor import (
     VisionLanguageProcessor,
 )
 from isthmus.data.templates import ChatTemplate
+from isthmus.data.tiles import Tiler
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.nn.pooling import square_side
 
 
 def build_processor(
@@ -50,10 +53,12 @@ def build_processor(
             assert images is not None
             try:
                 tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
+                if config.tiles is not None:
+                    square_side(tokens_per_image)
             except ValueError as error:
                 raise RecipeError(f"model.connector: {error}") from error
             return VisionLanguageProcessor(
-                pictures=PictureReader(images=images, stored=stored),
+                pictures=PictureReader(images=images, stored=stored, tiler=_tiler(config, images)),
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=tokens_per_image,
                 prompt=prompt,
@@ -70,3 +75,9 @@ def build_processor(
             )
         case _:
             assert_never(config)
+
+
+def _tiler(config: VisionLanguageModel, images: ImageProcessor) -> Tiler | None:
+    if config.tiles is None:
+        return None
+    return Tiler(images=images, grids=tuple(Size(*grid) for grid in config.tiles.grids))

@@ -42,6 +42,7 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
                 split=config.split,
                 num_samples=config.num_samples,
                 image_size=config.image_size,
+                aspect=config.aspect,
                 seed=config.seed,
                 colourless=config.colourless,
                 shapeless=config.shapeless,

@@ -48,7 +48,9 @@ class SceneSource(Settings):
     num_samples: Count
     """How many scenes the source has."""
     image_size: Count = 64
-    """Height and width of a scene in pixels."""
+    """Height and width of a scene in pixels; the shorter side where `aspect` lets them differ."""
+    aspect: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)
+    """The least and the greatest width over height, within 1/3 and 3; drawn evenly on a log scale."""
     colourless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of scenes in colours without a name; texts name none, so that shapes are learned for themselves."""
     shapeless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

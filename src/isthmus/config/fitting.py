@@ -42,6 +42,8 @@ def mistakes_between(
 ) -> list[Mistake]:
     """Everything that does not fit, each with its path from the top of the recipe."""
     mistakes = [*_names(data, model, stages, evaluation)]
+    if isinstance(model, VisionLanguageModel) and model.tiles is not None:
+        mistakes += _tiles(model, stores_features=stores_features)
     for index, stage in enumerate(stages):
         mistakes += _stage(index, stage, model, stages[:index])
         if stores_features and "vision" in stage.train:
@@ -139,6 +141,22 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if word not in ROWS[model.kind]:
             allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _tiles(model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
+    keeps_grids = ("linear", "mlp", "pixel_shuffle")
+    if model.connector is not None and model.connector.kind not in keeps_grids:
+        allowed = f"{one_of(keeps_grids)}, which keep the grid of patches, because model.tiles joins tiles row by row"
+        path, found = ("model", "connector", "kind"), f"'{model.connector.kind}'"
+        yield Mistake(path=path, found=found, allowed=allowed, choices=keeps_grids)
+    if model.vision.features != "patches":
+        allowed = "patches, because model.tiles joins grids of patches"
+        yield Mistake(
+            path=("model", "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
+        )
+    if stores_features:
+        allowed = "null, because pictures that are cut have different numbers of tiles and are encoded live"
+        yield Mistake(path=("features",), found="a feature store", allowed=allowed)
 
 
 def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:

@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 from isthmus.config.base import Count, Mistake, Positive, Settings, one_of, refuse
 from isthmus.config.joining import Connector, CrossAttention, Fusion, ImageHead, Path, Placeholder, Splice
 from isthmus.config.language import Language, PretrainedLanguage, TransformerText
+from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
 _INSIDE_LANGUAGE = {"token_embeddings": "language"}
-_PART_WORDS = ("vision", "connector", "fusion", "language", "lora", "token_rows")
+_PART_WORDS = ("vision", "connector", "fusion", "language", "lora", "newline", "token_rows")
 
 
 class VisionLanguageModel(Settings):
@@ -28,6 +29,12 @@ class VisionLanguageModel(Settings):
     path's connector by the path's name."""
     language: Language
     """The causal language model."""
+    tiles: Tiles | None = None
+    """Pictures of any size cut into tiles; null: each picture as one."""
+    weights: str | None = None
+    """A Hugging Face LLaVA or LLaVA-NeXT (folder or hub name): all parts start from it, and the names under `vision`
+    and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys, from which
+    the connector alone starts; null: each part from its own."""
 
     @property
     def ways(self) -> dict[str, Path]:
@@ -74,7 +81,8 @@ class VisionLanguageModel(Settings):
         blocks = ("fusion",) if self.attention is not None else ()
         language = _language_parts(self.language)
         rows = ("token_rows",) if self.has_markers else ()
-        return ("vision", *self.ways, *blocks, language[0], *rows, *language[1:])
+        newline = ("newline",) if self.tiles is not None else ()
+        return ("vision", *self.ways, *newline, *blocks, language[0], *rows, *language[1:])
 
     @model_validator(mode="after")
     def _check_ways(self) -> Self:
@@ -82,8 +90,10 @@ class VisionLanguageModel(Settings):
             if self.connector is None:
                 allowed = "a connector, or paths with connectors of their own"
                 refuse([Mistake(path=("connector",), found="nothing", allowed=allowed)])
+            if self.splice is None:
+                refuse(self._only_spliced())
             return self
-        mistakes = []
+        mistakes = self._only_spliced()
         if self.connector is not None:
             allowed = "null, because paths has the connectors"
             mistakes.append(Mistake(path=("connector",), found="a connector", allowed=allowed))
@@ -104,6 +114,12 @@ class VisionLanguageModel(Settings):
             mistakes.append(Mistake(path=place, found=f"'{self.attention[2].marker}'", allowed=allowed))
         refuse(mistakes)
         return self
+
+    def _only_spliced(self) -> list[Mistake]:
+        """What goes with one connector and splice alone."""
+        allowed = "null, because this goes with one connector and splice alone"
+        found = (("tiles", "tiles", self.tiles), ("weights", f"'{self.weights}'", self.weights))
+        return [Mistake(path=(key,), found=said, allowed=allowed) for key, said, value in found if value]
 
     @property
     def inner_parts(self) -> dict[str, str]:

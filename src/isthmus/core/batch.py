@@ -1,12 +1,16 @@
 """What travels from data to models: a batch of rows, already decoded, tokenised and padded."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from isthmus.core.tiling import Cut
 
 IGNORED = -100
 """The target of positions that carry no loss."""
@@ -17,13 +21,20 @@ class VisualLayout:
     """How many images each row has and how many visual tokens each image gives, in reading order.
 
     The processor writes it, the model checks it, so that the two cannot disagree silently.
+
+    Attributes:
+        images_per_row: Images of each row.
+        tokens_per_image: Visual tokens of each image.
+        cuts: How each image was cut into tiles; empty where images are not cut.
     """
 
     images_per_row: tuple[int, ...]
     tokens_per_image: tuple[int, ...]
+    cuts: tuple[Cut, ...] = ()
 
     def __post_init__(self) -> None:
         assert sum(self.images_per_row) == len(self.tokens_per_image)
+        assert len(self.cuts) in (0, len(self.tokens_per_image))
 
     @property
     def num_images(self) -> int:
@@ -37,7 +48,8 @@ class Batch:
 
     Attributes:
         sample_ids: One name a row, for messages and tables.
-        pixels: Pictures as the vision encoder expects them, in reading order over all rows.
+        pixels: Pictures as the vision encoder expects them, in reading order over all rows; where pictures are cut,
+            the tiles of the first, then those of the second, and so on.
         features: What the frozen vision encoder gave for these pictures, read from the feature store instead of pixels.
         token_ids: Token ids; every visual token has its own placeholder position when a layout is given.
         attention_mask: True where a token stands, False on padding.
@@ -72,7 +84,9 @@ class Batch:
 
     @property
     def num_images(self) -> int:
-        """Pictures in the batch, as pixels or as stored features."""
+        """Pictures in the batch, as pixels, as tiles or as stored features."""
+        if self.layout is not None and self.layout.cuts:
+            return len(self.layout.cuts)
         pictures = self.pixels if self.pixels is not None else self.features
         return 0 if pictures is None else pictures.shape[0]
 
@@ -82,12 +96,45 @@ class Batch:
         return 0 if self.targets is None else int((self.targets[:, 1:] != IGNORED).sum())
 
 
+def next_pictures(batch: Batch) -> list[int]:
+    """For each picture the next one of the batch that takes as many visual tokens, round in a circle.
+
+    A picture that no other equals in tokens stands for itself; that happens only where pictures are cut into tiles.
+    """
+    tokens = batch.layout.tokens_per_image if batch.layout is not None else (0,) * batch.num_images
+    alike = defaultdict(list)
+    for number, count in enumerate(tokens):
+        alike[count].append(number)
+    following = {
+        one: group[(at + 1) % len(group)] for group in alike.values() for at, one in enumerate(group)
+    }
+    return [following[number] for number in range(len(tokens))]
+
+
 def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
-    """The same rows with picture `i` replaced by picture `order[i]` of the batch (for controls)."""
-    index = torch.as_tensor(order)
+    """The same rows with picture `i` replaced by picture `order[i]` of the batch (for controls).
+
+    Raises:
+        ValueError: A picture would be replaced by one with another number of visual tokens.
+    """
+    layout, index = batch.layout, torch.as_tensor(order)
+    if layout is not None and layout.cuts:
+        if any(layout.tokens_per_image[one] != layout.tokens_per_image[at] for at, one in enumerate(order)):
+            raise ValueError(
+                "pictures with different numbers of visual tokens cannot be exchanged within a batch"
+            )
+        index = _tiles_in_order(layout.cuts, order)
+        layout = replace(layout, cuts=tuple(layout.cuts[one] for one in order))
     return replace(
         batch,
+        layout=layout,
         pixels=None if batch.pixels is None else batch.pixels[index],
         features=None if batch.features is None else batch.features[index],
         image_ids=tuple(batch.image_ids[i] for i in order) if batch.image_ids else (),
     )
+
+
+def _tiles_in_order(cuts: Sequence[Cut], order: Sequence[int]) -> Int[Tensor, " tile"]:
+    """Places of the tiles of pictures `order`, where those of all pictures lie one after another."""
+    ends = list(accumulate(cut.num_tiles for cut in cuts))
+    return torch.tensor([tile for one in order for tile in range(ends[one] - cuts[one].num_tiles, ends[one])])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from isthmus.core.batch import IGNORED, Batch, VisualLayout
 from isthmus.core.errors import DataError
+from isthmus.core.tiling import Cut
 from isthmus.data.processor import Picture, Row
 
 Side = Literal["right", "left"]
@@ -27,6 +28,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         DataError: Pictures of different sizes, or stored features and pixels, meet in one batch.
     """
     pictures = [picture for row in rows for picture in row.pictures]
+    cuts = tuple(picture.cut for picture in pictures if picture.cut is not None)
     pixels, features = _stacked(pictures)
     texts = [(number, ids) for number, row in enumerate(rows) for ids in row.texts]
     token_ids, mask = _padded([ids for _, ids in texts] or [row.token_ids for row in rows], pad_id, side)
@@ -38,26 +40,27 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         token_ids=token_ids,
         attention_mask=mask,
         targets=targets,
-        layout=_layout(rows),
+        layout=_layout(rows, cuts),
         image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
         image_ids=tuple(picture.id for picture in pictures),
     )
 
 
-def _layout(rows: Sequence[Row]) -> VisualLayout | None:
+def _layout(rows: Sequence[Row], cuts: tuple[Cut, ...]) -> VisualLayout | None:
     sizes = [row.tokens_per_image for row in rows if row.tokens_per_image is not None]
     if len(sizes) != len(rows):
         return None
     return VisualLayout(
         images_per_row=tuple(len(size) for size in sizes),
         tokens_per_image=tuple(tokens for size in sizes for tokens in size),
+        cuts=cuts,
     )
 
 
 def _stacked(
     pictures: Sequence[Picture],
 ) -> tuple[Float[Tensor, "image channel height width"] | None, Float[Tensor, "image patch dim"] | None]:
-    pixels = [picture.pixels for picture in pictures if picture.pixels is not None]
+    pixels = [one for picture in pictures for one in picture.looked_at]
     features = [picture.features for picture in pictures if picture.features is not None]
     if pixels and features:
         missing = next(picture.id for picture in pictures if picture.features is None)

@@ -25,13 +25,46 @@ class MemoryImage(ImageRef):
         return self.image
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlankedImage(ImageRef):
+    """A picture of one colour, as large as another picture."""
+
+    like: ImageRef
+    colour: tuple[int, int, int]
+
+    def read(self) -> bytes:
+        """What names it: the colour, and the picture it is as large as.
+
+        Raises:
+            BadSample: That picture cannot be read.
+        """
+        return f"blank {self.colour} {self.like.digest()}".encode()
+
+    def picture(self) -> Image.Image:
+        """One colour throughout.
+
+        Raises:
+            BadSample: The picture it is as large as cannot be read.
+        """
+        return Image.new("RGB", self.like.picture().size, self.colour)
+
+
 @final
 class BlankPictures(Source):
-    """A source whose pictures are all the mean colour of the processor, so that they become zeros."""
+    """A source whose pictures are all the mean colour of the processor, so that they become zeros.
 
-    def __init__(self, source: Source, images: ImageProcessor) -> None:
+    Args:
+        source: The samples.
+        images: Whose size and mean colour a blank has.
+        keep_sizes: Each blank is as large as the picture it stands for. Where pictures are cut into tiles, their size
+            decides how many visual tokens they take, and a blank must not take others.
+    """
+
+    def __init__(self, source: Source, images: ImageProcessor, *, keep_sizes: bool = False) -> None:
         size = (images.size.width, images.size.height)
         self._source = source
+        self._colour = images.mean_colour
+        self._keep_sizes = keep_sizes
         self._blank = MemoryImage(name="a blank picture", image=Image.new("RGB", size, images.mean_colour))
         self.format = f"{source.format}, blank pictures"
 
@@ -41,7 +74,13 @@ class BlankPictures(Source):
     def sample(self, index: int) -> Sample:
         """The sample with every picture blank."""
         sample = self._source.sample(index)
-        return replace(sample, images=(self._blank,) * len(sample.images))
+        if not self._keep_sizes:
+            return replace(sample, images=(self._blank,) * len(sample.images))
+        blanks = (
+            BlankedImage(name=f"a blank for {image.name}", like=image, colour=self._colour)
+            for image in sample.images
+        )
+        return replace(sample, images=tuple(blanks))
 
 
 @final

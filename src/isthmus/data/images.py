@@ -59,8 +59,12 @@ class ImageProcessor:
         Raises:
             BadSample: `resize` is `none` and the picture has another size.
         """
+        return self.normalised(self.fit(picture, name))
+
+    def normalised(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
+        """The numbers of an RGB picture that has the right size already."""
         # A copy, because Pillow's own buffer is read-only.
-        rgb = torch.from_numpy(np.array(self.fit(picture, name), dtype=np.uint8))
+        rgb = torch.from_numpy(np.array(picture, dtype=np.uint8))
         channels = rgb.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         mean = torch.tensor(self.mean)[:, None, None]
         std = torch.tensor(self.std)[:, None, None]
@@ -75,13 +79,13 @@ class ImageProcessor:
         if self.resize == "crop":
             return self._crop(picture)
         if self.resize == "pad":
-            return self._scale(self._pad(picture), self.size)
+            return self.scaled(self._pad(picture), self.size)
         if self.resize == "none" and picture.size != (self.size.width, self.size.height):
             raise BadSample(
                 f"{name} is {picture.width}x{picture.height} pixels, but resize is 'none' and "
                 f"{self.size.width}x{self.size.height} is expected; choose resize squash, crop or pad"
             )
-        return self._scale(picture, self.size)
+        return self.scaled(picture, self.size)
 
     def blank(self) -> Float[Tensor, "channel height width"]:
         """A picture of the mean colour through this same processor: what the blank control shows the model."""
@@ -93,14 +97,15 @@ class ImageProcessor:
         red, green, blue = (int(channel * 255) for channel in self.mean)
         return red, green, blue
 
-    def _scale(self, picture: Image.Image, size: Size) -> Image.Image:
+    def scaled(self, picture: Image.Image, size: Size) -> Image.Image:
+        """The picture at another size, whatever its ratio of sides."""
         if picture.size == (size.width, size.height):
             return picture
         return picture.resize((size.width, size.height), _FILTERS[self.resample])
 
     def _crop(self, picture: Image.Image) -> Image.Image:
         short = self.shortest_edge if self.shortest_edge is not None else min(self.size)
-        scaled = self._scale(picture, _with_shortest_edge(picture, short))
+        scaled = self.scaled(picture, _with_shortest_edge(picture, short))
         # Where the scaled picture is smaller than the cut, Pillow fills with black, as transformers' processors do.
         top = _offset(scaled.height, self.size.height)
         left = _offset(scaled.width, self.size.width)

@@ -8,21 +8,42 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.core.protocols import StoredFeatures
+from isthmus.core.sizes import Size
+from isthmus.core.tiling import Cut
 from isthmus.data.images import ImageProcessor
 from isthmus.data.rows import EVERY, RowKind, prompt_of, turns_of
-from isthmus.data.samples import ImageRef, Sample
+from isthmus.data.samples import ImagePart, ImageRef, Sample, Turn
 from isthmus.data.text import CaptionEncoder, EncodedText, TextCodec
+from isthmus.data.tiles import Tiler
+from isthmus.nn.pooling import square_side
 
 Purpose = Literal["training", "prompt"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture of a row: its pixels, or what the frozen vision encoder gave for it."""
+    """One picture of a row: its pixels, its tiles, or what the frozen vision encoder gave for it.
+
+    Attributes:
+        id: Its name in the feature store.
+        pixels: The picture, where it is not cut.
+        features: Stored features.
+        tiles: Thumbnail and tiles, where it is cut.
+        cut: How it was cut.
+    """
 
     id: str
     pixels: Float[Tensor, "channel height width"] | None = None
     features: Float[Tensor, "patch dim"] | None = None
+    tiles: Float[Tensor, "tile channel height width"] | None = None
+    cut: Cut | None = None
+
+    @property
+    def looked_at(self) -> tuple[Float[Tensor, "channel height width"], ...]:
+        """What the vision encoder sees: the picture, or its thumbnail and tiles; nothing where features are stored."""
+        if self.tiles is not None:
+            return tuple(self.tiles)
+        return () if self.pixels is None else (self.pixels,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +75,15 @@ class PictureReader:
     Args:
         images: Prepares decoded pictures.
         stored: Outputs of the frozen vision encoder; pictures that are not in it are decoded.
+        tiler: Cuts pictures into tiles; None looks at each as a whole.
     """
 
-    def __init__(self, *, images: ImageProcessor, stored: StoredFeatures | None = None) -> None:
+    def __init__(
+        self, *, images: ImageProcessor, stored: StoredFeatures | None = None, tiler: Tiler | None = None
+    ) -> None:
         self.images = images
         self.stored = stored
+        self.tiler = tiler
 
     def __call__(self, image: ImageRef) -> Picture:
         """One picture.
@@ -69,6 +94,9 @@ class PictureReader:
         name = image.digest()
         if self.stored is not None and name in self.stored:
             return Picture(id=name, features=self.stored.read(name))
+        if self.tiler is not None:
+            tiles, cut = self.tiler(image.picture())
+            return Picture(id=name, tiles=tiles, cut=cut)
         return Picture(id=name, pixels=self.images(image.picture(), image.name))
 
 
@@ -104,7 +132,8 @@ class VisionLanguageProcessor(Processor):
     Args:
         pictures: Prepares pictures.
         codec: Renders and tokenises.
-        tokens_per_image: Visual tokens the connector gives for each picture.
+        tokens_per_image: Visual tokens the connector gives for each picture, or for each tile of one: then a square
+            number, as tiles are joined row by row.
         prompt: What is asked beside the pictures of caption rows.
     """
 
@@ -124,15 +153,25 @@ class VisionLanguageProcessor(Processor):
             BadSample: A picture cannot be used.
             DataError: The sample has nothing of this kind, or does not fit into the context.
         """
-        text = _encoded(self.codec, sample, rows, choice, purpose, self.prompt, self.tokens_per_image)
+        turns = _turns(sample, rows, choice, purpose, self.prompt)
+        named = {part.index for turn in turns for part in turn.parts if isinstance(part, ImagePart)}
+        pictures = {index: self.pictures(sample.images[index]) for index in sorted(named)}
+        sizes = [self._num_tokens(pictures[at]) if at in pictures else 0 for at in range(len(sample.images))]
+        text = _encoded(self.codec, sample, turns, rows, purpose, sizes)
         return Row(
             sample_id=sample.id,
-            pictures=tuple(self.pictures(sample.images[index]) for index in text.images),
+            pictures=tuple(pictures[index] for index in text.images),
             token_ids=text.ids,
             targets=text.targets if purpose == "training" else None,
-            tokens_per_image=(self.tokens_per_image,) * len(text.images),
+            tokens_per_image=tuple(sizes[index] for index in text.images),
             truncated=text.truncated,
         )
+
+    def _num_tokens(self, picture: Picture) -> int:
+        if picture.cut is None:
+            return self.tokens_per_image
+        side = square_side(self.tokens_per_image)
+        return picture.cut.num_tokens(Size(height=side, width=side))
 
 
 @final
@@ -155,7 +194,8 @@ class LanguageProcessor(Processor):
         Raises:
             DataError: The sample has no text, or a prompt does not fit into the context.
         """
-        text = _encoded(self.codec, sample, rows, choice, purpose, None, 0)
+        turns = _turns(sample, rows, choice, purpose, None)
+        text = _encoded(self.codec, sample, turns, rows, purpose, [0] * len(sample.images))
         targets = text.targets if purpose == "training" else None
         return Row(sample_id=sample.id, token_ids=text.ids, targets=targets, truncated=text.truncated)
 
@@ -193,18 +233,20 @@ class DualEncoderProcessor(Processor):
         return Row(sample_id=sample.id, pictures=pictures, token_ids=ids, truncated=truncated)
 
 
+def _turns(
+    sample: Sample, rows: RowKind, choice: int, purpose: Purpose, prompt: str | None
+) -> tuple[Turn, ...]:
+    turns = turns_of(sample, rows=rows, choice=choice, prompt=prompt)
+    return prompt_of(turns) if purpose == "prompt" else turns
+
+
 def _encoded(
     codec: TextCodec,
     sample: Sample,
+    turns: tuple[Turn, ...],
     rows: RowKind,
-    choice: int,
     purpose: Purpose,
-    prompt: str | None,
-    tokens_per_image: int,
+    tokens_per_image: list[int],
 ) -> EncodedText:
-    turns = turns_of(sample, rows=rows, choice=choice, prompt=prompt)
-    if purpose == "prompt":
-        turns = prompt_of(turns)
     meaning = "text" if rows == "text" and purpose == "training" else purpose
-    sizes = [tokens_per_image] * len(sample.images)
-    return codec.encode(turns, tokens_per_image=sizes, origin=sample.origin, purpose=meaning)
+    return codec.encode(turns, tokens_per_image=tokens_per_image, origin=sample.origin, purpose=meaning)

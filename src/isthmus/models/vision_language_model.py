@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
+from isthmus.core.sizes import Size
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
+from isthmus.nn.pooling import square_side
 from isthmus.parts.connectors.connector import Connector
 from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
 from isthmus.parts.fusion.media import Pictures, pictures_of_rows, pictures_seen
+from isthmus.parts.fusion.newline import Newline
 from isthmus.parts.fusion.splice import known_ids, splice
 from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
@@ -59,6 +62,7 @@ class VisionLanguageModel(Model):
         language: LanguageModel,
         placeholder_id: int,
         lora: nn.Module | None = None,
+        newline: Newline | None = None,
         attention: AttentionPath | None = None,
     ) -> None:
         """Join the parts.
@@ -70,6 +74,7 @@ class VisionLanguageModel(Model):
             placeholder_id: The token id that marks a visual token's place; virtual ids are not below
                 `language.vocabulary`.
             lora: The low-rank update inside `language`, so that it can be trained by name.
+            newline: Joins the tiles of pictures that are cut; None where pictures are looked at as a whole.
             attention: The way in through gated cross-attention, alone or beside splicing.
 
         Raises:
@@ -86,6 +91,7 @@ class VisionLanguageModel(Model):
         self.connector = connector
         self.language = language
         self.placeholder_id = placeholder_id
+        self.newline = newline
         self.attention_connector = None if attention is None else attention.connector
         self.fusion = None if attention is None else attention.fusion
         self.num_markers = 0 if attention is None else attention.num_markers
@@ -93,10 +99,12 @@ class VisionLanguageModel(Model):
         self._lora = [lora] if lora is not None else []
 
     def parts(self) -> dict[str, nn.Module]:
-        """`vision`, `connector` (or two names), `language`; `fusion`, `token_rows`, `lora` where there are any."""
+        """`vision`, `connector` (or two names), `language`; `newline`, `fusion`, `token_rows`, `lora` where they are."""
         named: dict[str, nn.Module] = {"vision": self.vision}
         if self.connector is not None:
             named[self._names[0]] = self.connector
+        if self.newline is not None:
+            named["newline"] = self.newline
         if self.attention_connector is not None and self.fusion is not None:
             named |= {self._names[1]: self.attention_connector, "fusion": self.fusion}
         named["language"] = self.language
@@ -160,12 +168,29 @@ class VisionLanguageModel(Model):
         if patches is None or self.connector is None:
             return None
         visual = self.connector(patches)
+        if self.newline is not None:
+            return self._joined(self.newline, visual, batch)
         if batch.layout is not None and set(batch.layout.tokens_per_image) - {visual.shape[1]}:
             raise ValueError(
                 f"the processor planned {sorted(set(batch.layout.tokens_per_image))} visual tokens an image, but the "
                 f"connector gives {visual.shape[1]}; build both from the same recipe"
             )
         return rearrange(visual, "image token dim -> (image token) dim")
+
+    def _joined(
+        self, newline: Newline, visual: Float[Tensor, "tile token dim"], batch: Batch
+    ) -> Float[Tensor, "visual_token dim"]:
+        """Tiles joined to pictures."""
+        layout, side = batch.layout, square_side(visual.shape[1])
+        if layout is None or not layout.cuts:
+            raise ValueError("this model joins tiles, but the batch does not say how its pictures were cut")
+        given = tuple(cut.num_tokens(Size(height=side, width=side)) for cut in layout.cuts)
+        if layout.tokens_per_image != given:
+            raise ValueError(
+                f"the processor planned {list(layout.tokens_per_image)} visual tokens for the pictures, but the "
+                f"connector gives {list(given)}; build both from the same recipe"
+            )
+        return newline(visual, layout.cuts)
 
     def _embedded(
         self, patches: Float[Tensor, "image patch vision_dim"] | None, batch: Batch

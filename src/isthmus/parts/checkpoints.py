@@ -19,6 +19,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+LLAVA_TYPES = ("llava", "llava_next")
+"""Configurations of whole vision-language models, whose halves have configurations of their own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSource:
@@ -55,6 +58,20 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
     )
 
 
+def architecture_of(
+    kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel], source: PretrainedSource
+) -> PretrainedConfig:
+    """The configuration of one network, also where its folder holds a LLaVA, of which it is a half.
+
+    Raises:
+        OSError: The folder or name is not there.
+    """
+    whole = load_configuration(source)
+    if whole.model_type not in LLAVA_TYPES:
+        return whole
+    return whole.text_config if kind is AutoModelForCausalLM else whole.vision_config
+
+
 def load_network(
     kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel],
     source: PretrainedSource,
@@ -79,12 +96,12 @@ def load_network(
         ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
     """
     if source.random:
-        architecture = config or load_configuration(source)
+        architecture = config or architecture_of(kind, source)
         if issubclass(kind, PreTrainedModel):
             return kind(architecture, **options).eval()
         made = kind.from_config(architecture, dtype=torch.float32, **options)
         return cast(PreTrainedModel, made).eval()
-    with _quiet():
+    with quiet():
         # The two Auto classes and a network's own class share no type that says what they take.
         network, found = cast(Any, kind).from_pretrained(
             source.name,
@@ -120,7 +137,7 @@ def four_bit_settings() -> BitsAndBytesConfig:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' own loading bars and reports off the terminal; what matters in them is checked here."""
     verbosity = logging.get_verbosity()
     had_bar = logging.is_progress_bar_enabled()

@@ -62,7 +62,7 @@ def with_controls(loaded: LoadedRun, source: Source, *, seed: int) -> tuple[dict
     vectors = mean_features(loaded, source)
     sources: dict[str, Source] = {
         "real": source,
-        "blank": BlankPictures(source, reader.pictures.images),
+        "blank": BlankPictures(source, reader.pictures.images, keep_sizes=reader.pictures.tiler is not None),
         "shuffled": ExchangedPictures(source, shuffled(ids, seed_of(seed, "shuffled") % 2**32).tolist()),
         "wrong": ExchangedPictures(source, most_similar_other(vectors, ids).tolist()),
     }
@@ -86,7 +86,7 @@ def mean_features(loaded: LoadedRun, source: Source) -> torch.Tensor:
             if picture.features is not None:
                 patches = picture.features.unsqueeze(0)
             else:
-                assert picture.pixels is not None
-                patches = vision(picture.pixels.unsqueeze(0).to(device)).cpu()
+                # Of a picture that is cut the thumbnail, which shows all of it.
+                patches = vision(picture.looked_at[0].unsqueeze(0).to(device)).cpu()
             vectors.append(reduce(patches, "1 patch dim -> dim", "mean"))
     return torch.stack(vectors)

@@ -14,10 +14,12 @@ from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLangua
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
+from isthmus.core.tiling import Cut, best_grid
 from isthmus.data.vocabulary import load_tokenizer
 from isthmus.inspection.parameters import InnerRow, PartRow, part_rows, stage_split
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.nn.pooling import square_side
 from isthmus.run.directory import RunDirectory
 
 
@@ -101,7 +103,7 @@ def describe(
         "total": sum(row.parameters for row in rows),
         "published_total": sum(row.parameters for row in published),
         "stages": stages,
-        "visual_tokens": _visual_tokens(model, image_size),
+        "visual_tokens": _visual_tokens(recipe.model, model, image_size),
     }
 
 
@@ -151,10 +153,16 @@ def _rows_as_data(
     return listed
 
 
-def _visual_tokens(model: torch.nn.Module, image_size: Size | None) -> int | None:
-    if not isinstance(model, VisionLanguageModelModule):
+def _visual_tokens(config: Model, model: torch.nn.Module, image_size: Size | None) -> int | None:
+    if not isinstance(model, VisionLanguageModelModule) or not isinstance(config, VisionLanguageModel):
         return None
     try:
+        if config.tiles is not None:
+            tile = model.vision.image_size
+            side = square_side(model.num_places(model.vision.num_tokens(tile)))
+            picture, grids = image_size or tile, [Size(*grid) for grid in config.tiles.grids]
+            cut = Cut(picture=picture, grid=best_grid(picture, tile=tile, grids=grids))
+            return cut.num_tokens(Size(height=side, width=side))
         return model.num_visual_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
     except ValueError as error:
         raise UsageError(f"--image-size: {error}") from error

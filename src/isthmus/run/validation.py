@@ -10,7 +10,7 @@ from isthmus.build.stages import build_objectives
 from isthmus.build.workshop import Workshop
 from isthmus.config.stages import TrainStage
 from isthmus.config.stages import Validation as Settings
-from isthmus.core.batch import Batch, exchange_pictures
+from isthmus.core.batch import Batch, exchange_pictures, next_pictures
 from isthmus.core.protocols import Progress
 from isthmus.data.passes import Pass
 from isthmus.evaluation.retrieval import rank_vectors
@@ -65,8 +65,8 @@ class Validation:
             moved = batch.to(device)
             self._add(moved, right, counts)
             if moved.num_images == len(moved) > 1:
-                others = [(number + 1) % len(moved) for number in range(len(moved))]
-                self._add(exchange_pictures(moved, others), shuffled, defaultdict(int))
+                others = exchange_pictures(moved, next_pictures(moved))
+                self._add(others, shuffled, defaultdict(int))
         values = {f"val.{name}": right[name] / counts[name] for name in counts}
         return values | {
             f"val.shuffled_gap.{name}": (shuffled[name] - right[name]) / counts[name] for name in shuffled

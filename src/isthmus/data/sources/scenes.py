@@ -53,7 +53,8 @@ class SceneSource(Source):
     Args:
         split: `train`, `val` or `test`.
         num_samples: How many; sample `i` is scene `i` of the split.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels; the shorter side where they differ.
+        aspect: The least and the greatest width over height.
         seed: Which world.
         colourless: Share of scenes in colours without a name, with texts that name no colour (see `Scenes.without`).
         shapeless: Share of scenes with coloured lumps for shapes, with texts that name no shape.
@@ -65,13 +66,14 @@ class SceneSource(Source):
         split: Literal["train", "val", "test"],
         num_samples: int,
         image_size: int = 64,
+        aspect: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
         colourless: float = 0.0,
         shapeless: float = 0.0,
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
-        self.world = Scenes(split=split, seed=seed, image_size=image_size)
+        self.world = Scenes(split=split, seed=seed, image_size=image_size, aspect=aspect)
         self.split = split
         self._num_samples = num_samples
         self._shares: tuple[tuple[Lack | None, float], ...] = (
@@ -79,9 +81,8 @@ class SceneSource(Source):
             ("shape", shapeless),
             (None, 1 - colourless - shapeless),
         )
-        self.format = (
-            f"built-in scenes ({num_samples} of split {split}, {image_size}x{image_size}, seed {seed})"
-        )
+        size = f"{image_size}x{image_size}" if aspect == (1.0, 1.0) else f"shorter side {image_size}"
+        self.format = f"built-in scenes ({num_samples} of split {split}, {size}, seed {seed})"
 
     def __len__(self) -> int:
         return self._num_samples

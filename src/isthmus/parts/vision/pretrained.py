@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from isthmus.core.sizes import Size
-from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
+from isthmus.parts.checkpoints import PretrainedSource, architecture_of, load_network
 from isthmus.parts.vision.encoder import Features, VisionEncoder
 from isthmus.parts.vision.families import FAMILIES, Choice, Reading, build_transformer, last_norm
 from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
@@ -151,7 +151,7 @@ def load_vision_encoder(
         ValueError: The architecture is not known here, or it cannot give what is asked for.
         OSError: The folder or name is not there.
     """
-    config = load_configuration(source)
+    config = architecture_of(AutoModel, source)
     if config.model_type in _CONVOLUTIONAL:
         return _convolutional(source, config, features, layer=layer)
     vision = config

@@ -1,0 +1,43 @@
+"""A whole vision-language model from a checkpoint of another project."""
+
+from pathlib import Path
+
+from isthmus.build.names import locate
+from isthmus.build.vision import Origin, not_here, source_of
+from isthmus.config.model import VisionLanguageModel
+from isthmus.core.sizes import Size
+from isthmus.interop.llava import load_connector, load_llava
+from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+
+_PATH = "model.weights"
+
+
+def origin_of_parts(config: VisionLanguageModel, origin: Origin) -> Origin:
+    """Where the parts get their first weights: nowhere, if one checkpoint fills them all afterwards."""
+    if config.weights is None or _is_file(config.weights):
+        return origin
+    return Origin(random=True, network_allowed=origin.network_allowed)
+
+
+def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, origin: Origin) -> None:
+    """Put the weights of `model.weights` into a model that is built; nothing where there are none or they are random.
+
+    Raises:
+        RecipeError: The path does not exist.
+        MachineError: The checkpoint is not on this machine.
+        CheckpointError: It does not fit the model; all differences are listed.
+    """
+    if config.weights is None or origin.random:
+        return
+    if _is_file(config.weights):
+        load_connector(model, Path(locate(config.weights, path=_PATH)))
+        return
+    grids = () if config.tiles is None else tuple(Size(*grid) for grid in config.tiles.grids)
+    try:
+        load_llava(model, source_of(config.weights, None, origin, path=_PATH), grids=grids)
+    except OSError as error:
+        raise not_here(config.weights, _PATH, origin) from error
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".safetensors")

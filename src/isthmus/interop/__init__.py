@@ -1,0 +1,1 @@
+"""Weights of other projects: reading and writing their checkpoint layouts."""
