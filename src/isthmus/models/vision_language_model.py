@@ -99,7 +99,7 @@ class VisionLanguageModel(Model):
         self._lora = [lora] if lora is not None else []
 
     def parts(self) -> dict[str, nn.Module]:
-        """`vision`, `connector` (or two names), `language`; `newline`, `fusion`, `token_rows`, `lora` where they are."""
+        """`vision`, `connector` (or two names), `language`; `newline`, `fusion`, `token_rows`, `lora` if there."""
         named: dict[str, nn.Module] = {"vision": self.vision}
         if self.connector is not None:
             named[self._names[0]] = self.connector
