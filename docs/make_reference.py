@@ -18,6 +18,7 @@ import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.model
 import isthmus.config.recipe
+import isthmus.config.resampling
 import isthmus.config.stages
 import isthmus.config.tiles
 import isthmus.config.vision
@@ -31,6 +32,7 @@ GROUPS = (
     ("Models", isthmus.config.model),
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),
+    ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
     ("Tiles", isthmus.config.tiles),
     ("Language models, text encoders, tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from isthmus.build.language import BuiltLanguage, build_language
 from isthmus.build.vision import Origin
-from isthmus.config.joining import Fusion, Reuse
+from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import Lora, PretrainedLanguage
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.parts.checkpoints import four_bit_settings
@@ -35,9 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def built(folder: Path, fusion: Fusion | None = None, **settings: object) -> BuiltLanguage:
+def built(folder: Path, placeholder: Placeholder = "virtual", **settings: object) -> BuiltLanguage:
     config = PretrainedLanguage(name=str(folder), context=64, **settings)
-    return build_language(config, Origin(), fusion=fusion, vocabulary=None)
+    return build_language(config, Origin(), placeholder=placeholder, vocabulary=None)
 
 
 @torch.no_grad()
@@ -99,7 +99,7 @@ def test_four_bit_weights_without_their_package_say_what_to_install(folder: Path
 
 def test_counting_needs_no_package(folder: Path) -> None:
     config = PretrainedLanguage(name=str(folder), context=64, quantize="nf4")
-    language = build_language(config, Origin(random=True), fusion=None, vocabulary=None)
+    language = build_language(config, Origin(random=True), vocabulary=None)
     plain = LlamaForCausalLM.from_pretrained(folder)
     assert sum(p.numel() for p in language.model.parameters()) == sum(p.numel() for p in plain.parameters())
 
@@ -118,16 +118,16 @@ def test_four_bit_weights_learn_through_their_update(folder: Path) -> None:
 
 
 def test_placeholders_virtual_added_and_reused(folder: Path) -> None:
-    virtual = built(folder, Fusion())
+    virtual = built(folder, "virtual")
     assert (virtual.placeholder_id, virtual.model.vocabulary) == (50, 50)
-    added = built(folder, Fusion(placeholder="add"))
+    added = built(folder, "add")
     assert (added.placeholder_id, added.model.vocabulary) == (50, 51)
     head = added.model.network.get_output_embeddings()
     assert head.weight.shape[0] == 51
     # The rows that were there keep their numbers.
     before, after = virtual.model.embed(torch.arange(50)[None]), added.model.embed(torch.arange(50)[None])
     assert torch.equal(before, after)
-    reused = built(folder, Fusion(placeholder=Reuse(reuse=7)))
+    reused = built(folder, Reuse(reuse=7))
     assert (reused.placeholder_id, reused.model.vocabulary) == (7, 50)
     with pytest.raises(RecipeError, match=r"id 50 is outside the vocabulary of 50 tokens"):
-        built(folder, Fusion(placeholder=Reuse(reuse=50)))
+        built(folder, Reuse(reuse=50))

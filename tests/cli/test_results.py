@@ -72,7 +72,7 @@ def test_show_table_has_the_rows_inside_and_brackets_for_tied_ones(
     ]
     assert lines[3].startswith("  patches")
     assert lines[7].split()[3:] == ["frozen", "trained"]
-    assert "(in brackets: tied, counted once in the total)" in lines
+    assert "(in brackets: held by other rows too, counted once in the total)" in lines
     assert json.loads(isthmus("show", "demo", "--json").stdout) == TABLE
 
 

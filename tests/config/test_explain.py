@@ -23,6 +23,12 @@ model:
 """
 
 
+KINDS = (
+    "linear, mlp, pooled_mlp, perceiver_resampler, latent_transformer, pixel_shuffle, mapping_mlp, mapping_transformer, "
+    "frame_transformer"
+)
+
+
 def refusal(text: str, *overrides: str) -> list[str]:
     """The lines of the message."""
     with pytest.raises(RecipeError) as caught:
@@ -34,9 +40,9 @@ def refusal(text: str, *overrides: str) -> list[str]:
     ("before", "after", "line", "says"),
     [
         ("kind: mlp", "kind: mpl", "kind: mlp",
-         "model.connector.kind: found 'mpl', allowed: linear, mlp, perceiver_resampler, pixel_shuffle; did you mean 'mlp'?"),
+         "model.connector.kind: found 'mpl', allowed: " + KINDS + "; did you mean 'mlp'?"),
         ("kind: mlp, ", "", "kind: mlp",
-         "model.connector.kind: found nothing, allowed: linear, mlp, perceiver_resampler, pixel_shuffle"),
+         "model.connector.kind: found nothing, allowed: " + KINDS),
         ("depth: 2", "detph: 2", "kind: mlp",
          "model.connector.detph: found the unknown key 'detph', allowed: kind, depth, hidden, pool, norm, positions, dropout; "
          "did you mean 'depth'?"),

@@ -26,6 +26,7 @@ TALK = (
 GPT2 = {
     "plain": ("<|endoftext|> <image> <image> Ċ the Ċ «was Ġit <|endoftext|>» and Ċ «she <|endoftext|>»"),
     "llava_plain": "<|endoftext|> <image> <image> Ċ the Ċ «was Ġit Ċ» and Ċ «she Ċ»",
+    "flamingo": ("<|endoftext|> <image> <image> Ċ the Ċ «was Ġit <|endofchunk|>» and Ċ «she <|endofchunk|>»"),
     "prefix": ("<image> <image> <|endoftext|> Ċ the «Ġwas Ġit <|endoftext|>» and «Ġshe <|endoftext|>»"),
     "vicuna_v0": (
         "<|endoftext|> the ### Human : Ġ <image> <image> Ċ the ### Assistant : «Ġwas Ġit ###» Human : "
@@ -71,6 +72,9 @@ GPT2 = {
 STORIES = {
     "plain": "<s> <image> <image> <0x0A> t he <0x0A> «▁was ▁it </s>» ▁and <0x0A> «▁she </s>»",
     "llava_plain": ("<s> <image> <image> <0x0A> t he <0x0A> «▁was ▁it <0x0A>» ▁and <0x0A> «▁she <0x0A>»"),
+    "flamingo": (
+        "<s> <image> <image> <0x0A> t he <0x0A> «▁was ▁it <|endofchunk|>» ▁and <0x0A> «▁she <|endofchunk|>»"
+    ),
     "prefix": "<image> <image> <s> <0x0A> t he «▁was ▁it </s>» ▁and «▁she </s>»",
     "vicuna_v0": (
         "<s> ▁the ▁ <0x23> <0x23> <0x23> H u m an : ▁ <image> <image> <0x0A> t he ▁ <0x23> <0x23> <0x23> "

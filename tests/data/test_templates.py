@@ -25,6 +25,7 @@ USER = HUMAN.replace("human", "user")
 GOLDEN = {
     "plain": "<s><image>\nWhat is it?\n«A dog.</s>»Sure?\n«Yes.</s>»",
     "llava_plain": "<s><image>\nWhat is it?\n«A dog.\n»Sure?\n«Yes.\n»",
+    "flamingo": "<s><image>\nWhat is it?\n«A dog.<|endofchunk|>»Sure?\n«Yes.<|endofchunk|>»",
     "prefix": "<image><s>\nWhat is it? «A dog.</s>»Sure? «Yes.</s>»",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant: «A dog.###»Human: Sure?###Assistant: «Yes.###»",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT: «A dog.</s>»USER: Sure? ASSISTANT: «Yes.</s>»",
@@ -57,6 +58,7 @@ GOLDEN = {
 PROMPTS = {
     "plain": "<s><image>\nWhat is it?\n",
     "llava_plain": "<s><image>\nWhat is it?\n",
+    "flamingo": "<s><image>\nWhat is it?\n",
     "prefix": "<image><s>\nWhat is it?",
     "vicuna_v0": f"<s>{HUMAN}###Human: <image>\nWhat is it?###Assistant:",
     "vicuna_v1": f"<s>{USER} USER: <image>\nWhat is it? ASSISTANT:",
@@ -77,6 +79,7 @@ PROMPTS = {
 SYSTEMS = {
     "plain": "<s>Be brief.\nHi\n",
     "llava_plain": "<s>Be brief.\nHi\n",
+    "flamingo": "<s>Be brief.\nHi\n",
     "prefix": "<s>Be brief. Hi",
     "vicuna_v0": "<s>Be brief.###Human: Hi###Assistant:",
     "vicuna_v1": "<s>Be brief. USER: Hi ASSISTANT:",

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from isthmus.build.language import placeholder_of
-from isthmus.config.joining import Fusion
+from isthmus.config.joining import Placeholder
 from isthmus.core.batch import Batch
 from isthmus.core.sizes import Size
 from isthmus.data.collate import collate
@@ -87,12 +87,12 @@ def gemma() -> PreTrainedModel:
 FAMILIES = {"llama": llama, "gpt2": gpt2, "gemma": gemma}
 
 
-def model_of(family: str, placeholder: Fusion | None = None) -> VisionLanguageModel:
+def model_of(family: str, placeholder: Placeholder = "virtual") -> VisionLanguageModel:
     torch.manual_seed(0)
     vision = ViT(image_size=16, patch=8, shape=TransformerShape(width=WIDTH, num_layers=1, num_heads=2))
     connector = MLPConnector(vision_width=WIDTH, language_width=WIDTH)
     language = LanguageModel(network=FAMILIES[family]())
-    number = placeholder_of(placeholder or Fusion(), language)
+    number = placeholder_of(placeholder, language)
     return VisionLanguageModel(
         vision=vision, connector=connector, language=language, placeholder_id=number
     ).eval()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from isthmus.config.joining import Fusion, Reuse
+from isthmus.config.joining import Reuse
 from isthmus.core.batch import IGNORED
 from isthmus.core.errors import DataError
 from isthmus.core.protocols import Progress
@@ -72,8 +72,7 @@ def test_placeholders_among_the_words(family: str) -> None:
 
 def test_virtual_added_and_reused_placeholders_mean_the_same() -> None:
     virtual, added, reused = (
-        model_of("llama", fusion)
-        for fusion in (Fusion(), Fusion(placeholder="add"), Fusion(placeholder=Reuse(reuse=1)))
+        model_of("llama", placeholder) for placeholder in ("virtual", "add", Reuse(reuse=1))
     )
     assert (virtual.placeholder_id, added.placeholder_id, reused.placeholder_id) == (
         VOCABULARY,
@@ -92,8 +91,8 @@ def test_virtual_added_and_reused_placeholders_mean_the_same() -> None:
 
 def test_no_row_of_the_table_is_asked_for_a_placeholder() -> None:
     """The row of an added or reused id changes nothing: visual tokens take its place whatever it holds."""
-    for fusion in (Fusion(placeholder="add"), Fusion(placeholder=Reuse(reuse=1))):
-        model = model_of("gpt2", fusion)
+    for placeholder in ("add", Reuse(reuse=1)):
+        model = model_of("gpt2", placeholder)
         batch = batch_of(processor_of(model), SEE)
         embedded = model.embed(batch)
         with torch.no_grad():

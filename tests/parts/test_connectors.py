@@ -7,7 +7,7 @@ from torch import nn
 from isthmus.parts.connectors.connector import Connector
 from isthmus.parts.connectors.linear import LinearConnector
 from isthmus.parts.connectors.mlp import MLPConnector, MLPShape
-from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler, ResamplerLayer
+from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler, ResamplerLayer, ResamplerShape
 from isthmus.parts.connectors.pixel_shuffle import PixelShuffleConnector
 
 
@@ -22,11 +22,11 @@ def test_published_parameter_counts() -> None:
         assert count(MLPConnector(vision_width=1024, language_width=4096)) == 20_979_712
         assert count(MLPConnector(vision_width=1024, language_width=5120)) == 31_467_520
         assert count(PixelShuffleConnector(vision_width=768, language_width=576, factor=2)) == 1_769_472
-        flamingo = PerceiverResampler(
-            vision_width=1024, language_width=1024, num_latents=64, num_layers=6, num_heads=8, ffn_multiple=4
-        )
+        flamingo = PerceiverResampler(vision_width=1024, language_width=1024, shape=ResamplerShape())
         assert count(flamingo) == 63_019_008
-        assert count(ResamplerLayer(width=768, num_heads=6, head_width=64, ffn_multiple=1)) == 2_363_904
+        assert (
+            count(ResamplerLayer(width=768, shape=ResamplerShape(num_heads=6, ffn_multiple=1))) == 2_363_904
+        )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,9 @@ def test_published_parameter_counts() -> None:
         (PixelShuffleConnector(vision_width=6, language_width=8, factor=2), 36, 9),
         (
             PerceiverResampler(
-                vision_width=6, language_width=8, num_latents=3, num_layers=2, num_heads=2, head_width=4
+                vision_width=6,
+                language_width=8,
+                shape=ResamplerShape(num_latents=3, num_layers=2, num_heads=2, head_width=4),
             ),
             49,
             3,
@@ -97,7 +99,7 @@ def test_learned_positions_refuse_another_grid() -> None:
 def test_resampler_latents_are_keys_too() -> None:
     """With patches that carry nothing, latents still exchange through their own keys and values (Flamingo, Figure 5)."""
     torch.manual_seed(0)
-    layer = ResamplerLayer(width=8, num_heads=2, head_width=4, ffn_multiple=1)
+    layer = ResamplerLayer(width=8, shape=ResamplerShape(num_heads=2, head_width=4, ffn_multiple=1))
     latents, patches = torch.randn(1, 3, 8), torch.randn(1, 5, 8)
     queries = layer.norm_latents(latents)[0]
     context = torch.cat([layer.norm_patches(patches)[0], queries])

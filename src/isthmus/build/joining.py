@@ -2,38 +2,103 @@
 
 from typing import assert_never
 
+from isthmus.build.resampling import build_resampling
 from isthmus.config.joining import (
     Connector,
+    CrossAttention,
     ImageHead,
     LinearConnector,
     MlpConnector,
-    PerceiverResampler,
     PixelShuffle,
 )
+from isthmus.config.model import VisionLanguageModel
+from isthmus.config.resampling import (
+    FrameTransformer,
+    LatentTransformer,
+    MappingMlp,
+    MappingTransformer,
+    PerceiverResampler,
+    PooledMlp,
+)
 from isthmus.core.errors import RecipeError
+from isthmus.models.vision_language_model import AttentionPath
 from isthmus.parts.connectors.connector import Connector as ConnectorModule
 from isthmus.parts.connectors.linear import LinearConnector as LinearModule
 from isthmus.parts.connectors.mlp import MLPConnector, MLPShape
-from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler as ResamplerModule
 from isthmus.parts.connectors.pixel_shuffle import PixelShuffleConnector
+from isthmus.parts.fusion.gated_block import GatedShape
+from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
+from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.head import HeadDropout
 from isthmus.parts.vision.head import ImageHead as ImageHeadModule
 
 
-def build_connector(config: Connector, *, vision: VisionEncoder, language_width: int) -> ConnectorModule:
-    """The connector between this encoder and a language model of this width.
+def build_connector(
+    config: Connector, *, vision: VisionEncoder, language_width: int, path: str = "model.connector"
+) -> ConnectorModule:
+    """The connector between this encoder and a language model of this width; `path` is where the recipe has it.
 
     Raises:
         RecipeError: The connector cannot take what the encoder gives.
     """
     num_patches = vision.num_tokens(vision.image_size)
-    connector = _connector(config, vision.width, language_width, num_patches)
     try:
+        connector = _connector(config, vision.width, language_width, num_patches)
         connector.num_tokens(num_patches)
     except ValueError as error:
-        raise RecipeError(f"model.connector: {error}") from error
+        raise RecipeError(f"{path}: {error}") from error
     return connector
+
+
+def build_ways(
+    config: VisionLanguageModel, *, vision: VisionEncoder, language: LanguageModel
+) -> tuple[ConnectorModule | None, AttentionPath | None]:
+    """What is spliced into the text, and what the text reads through gated cross-attention.
+
+    Raises:
+        RecipeError: A connector cannot take what the encoder gives, or the language model cannot take the blocks.
+    """
+    spliced, attention = None, None
+    if config.splice is not None:
+        name, way = config.splice
+        path = "model.connector" if config.connector is not None else f"model.paths.{name}.connector"
+        spliced = build_connector(way.connector, vision=vision, language_width=language.width, path=path)
+    if config.attention is not None:
+        name, way, fusion = config.attention
+        path = "model" if config.connector is not None else f"model.paths.{name}"
+        width = fusion.width or vision.width
+        attention = AttentionPath(
+            connector=build_connector(
+                way.connector, vision=vision, language_width=width, path=f"{path}.connector"
+            ),
+            fusion=_gated(fusion, language=language, context_width=width, path=f"{path}.fusion"),
+            name=name,
+            spliced_name="connector" if config.splice is None else config.splice[0],
+            num_markers=int(config.has_markers),
+        )
+    return spliced, attention
+
+
+def _gated(
+    config: CrossAttention, *, language: LanguageModel, context_width: int, path: str
+) -> GatedCrossAttention:
+    try:
+        return GatedCrossAttention(
+            network=language.network,
+            every=config.every,
+            placement=config.placement,
+            width=language.width,
+            context_width=context_width,
+            shape=GatedShape(
+                num_heads=config.heads,
+                head_width=config.head_dim,
+                ffn_multiple=config.ffn_multiple,
+                activation=config.activation,
+            ),
+        )
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from error
 
 
 def _connector(
@@ -53,16 +118,15 @@ def _connector(
                 pool_side=config.pool,
                 num_positions=num_tokens if config.positions else None,
             )
-        case PerceiverResampler():
-            return ResamplerModule(
-                vision_width=vision_width,
-                language_width=language_width,
-                num_latents=config.latents,
-                num_layers=config.layers,
-                num_heads=config.heads,
-                head_width=config.head_dim,
-                ffn_multiple=config.ffn_multiple,
-            )
+        case (
+            PerceiverResampler()
+            | LatentTransformer()
+            | PooledMlp()
+            | MappingMlp()
+            | MappingTransformer()
+            | FrameTransformer()
+        ):
+            return build_resampling(config, vision_width=vision_width, language_width=language_width)
         case PixelShuffle():
             return PixelShuffleConnector(
                 vision_width=vision_width, language_width=language_width, factor=config.factor

@@ -10,13 +10,14 @@ from torch import nn
 
 from isthmus.build.names import locate
 from isthmus.build.vision import Origin, not_here, source_of
-from isthmus.config.joining import Fusion, Reuse
+from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import Language, LlamaLanguage, Lora, PretrainedLanguage, TransformerText
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
 from isthmus.parts.language.text_encoder import TextEncoder
+from isthmus.parts.language.token_rows import TokenRows
 from isthmus.training.state import mismatches
 
 
@@ -30,15 +31,21 @@ class BuiltLanguage:
 
 
 def build_language(
-    config: Language, origin: Origin, *, fusion: Fusion | None, vocabulary: int | None
+    config: Language,
+    origin: Origin,
+    *,
+    placeholder: Placeholder = "virtual",
+    vocabulary: int | None,
+    with_markers: bool = False,
 ) -> BuiltLanguage:
     """The causal language model.
 
     Args:
         config: What the recipe says.
         origin: Where weights may come from.
-        fusion: How pictures come in; None for text alone.
+        placeholder: How the places of pictures are written.
         vocabulary: Ids of the tokenizer, where it was trained; None takes the recipe's largest number.
+        with_markers: Give `<image>` and `<|endofchunk|>` trained rows, the two ids after the vocabulary.
 
     Raises:
         RecipeError: The name or a LoRA target does not exist.
@@ -63,7 +70,9 @@ def build_language(
         case _:
             assert_never(config)
     added = None if lora is None else _add_lora(model, lora, origin)
-    return BuiltLanguage(model=model, lora=added, placeholder_id=placeholder_of(fusion, model))
+    if with_markers:
+        model.rows = TokenRows(network=model.network, num_rows=2)
+    return BuiltLanguage(model=model, lora=added, placeholder_id=placeholder_of(placeholder, model))
 
 
 def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
@@ -114,21 +123,21 @@ def _fill_lora(update: LoraUpdate, folder: Path) -> None:
         tensor.copy_(tensors[name])
 
 
-def placeholder_of(fusion: Fusion | None, model: LanguageModel) -> int:
+def placeholder_of(placeholder: Placeholder, model: LanguageModel) -> int:
     """The id that pictures stand as; `add` gives the embedding one more row for it.
 
     Raises:
         RecipeError: A reused id is outside the vocabulary.
     """
-    if fusion is None or fusion.placeholder == "virtual":
+    if placeholder == "virtual":
         return model.vocabulary
-    if isinstance(fusion.placeholder, Reuse):
-        if fusion.placeholder.reuse >= model.vocabulary:
+    if isinstance(placeholder, Reuse):
+        if placeholder.reuse >= model.vocabulary:
             raise RecipeError(
-                f"model.fusion.placeholder.reuse: id {fusion.placeholder.reuse} is outside the vocabulary of "
+                f"model.fusion.placeholder.reuse: id {placeholder.reuse} is outside the vocabulary of "
                 f"{model.vocabulary} tokens; choose an id below it"
             )
-        return fusion.placeholder.reuse
+        return placeholder.reuse
     new_id = model.vocabulary
     with torch.random.fork_rng(devices=[]):
         model.network.resize_token_embeddings(new_id + 1, mean_resizing=False)

@@ -4,7 +4,7 @@ from typing import Literal, assert_never
 
 import torch
 
-from isthmus.build.joining import build_connector, build_image_head
+from isthmus.build.joining import build_image_head, build_ways
 from isthmus.build.language import build_language, build_text_encoder
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
@@ -55,15 +55,22 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
         case VisionLanguageModel():
             first = origin_of_parts(config, origin)
             vision = build_vision(config.vision, first, frozen="vision" in frozen)
-            language = build_language(config.language, first, fusion=config.fusion, vocabulary=vocabulary)
-            connector = build_connector(config.connector, vision=vision, language_width=language.model.width)
+            language = build_language(
+                config.language,
+                first,
+                placeholder=config.placeholder,
+                vocabulary=vocabulary,
+                with_markers=config.has_markers,
+            )
+            spliced, attention = build_ways(config, vision=vision, language=language.model)
             model = VisionLanguageModelModule(
                 vision=vision,
-                connector=connector,
+                connector=spliced,
                 newline=Newline(language_width=language.model.width) if config.tiles is not None else None,
                 language=language.model,
                 placeholder_id=language.placeholder_id,
                 lora=language.lora,
+                attention=attention,
             )
             fill_model(config, model, origin)
             return model
@@ -76,7 +83,7 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
                 scale_init=config.scale_init,
             )
         case LanguageModel():
-            language = build_language(config.language, origin, fusion=None, vocabulary=vocabulary)
+            language = build_language(config.language, origin, vocabulary=vocabulary)
             return LanguageModelOnly(language=language.model, lora=language.lora)
         case _:
             assert_never(config)

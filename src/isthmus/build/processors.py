@@ -52,7 +52,7 @@ def build_processor(
             assert isinstance(model, VisionLanguageModelModule)
             assert images is not None
             try:
-                tokens_per_image = model.connector.num_tokens(model.vision.num_tokens(images.size))
+                tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
                 if config.tiles is not None:
                     square_side(tokens_per_image)
             except ValueError as error:

@@ -13,8 +13,11 @@ def published_form(config: Model) -> Model:
     match config:
         case VisionLanguageModel():
             changes: dict[str, object] = {"vision": _whole(config.vision)}
-            if isinstance(config.fusion, Splice) and config.fusion.placeholder == "add":
+            if config.placeholder == "add" and config.connector is not None:
                 changes["fusion"] = Splice()
+            elif config.placeholder == "add" and config.splice is not None:
+                name, way = config.splice
+                changes["paths"] = config.paths | {name: way.model_copy(update={"fusion": Splice()})}
             return config.model_copy(update=changes)
         case DualEncoder():
             return config.model_copy(update={"vision": _whole(config.vision)})

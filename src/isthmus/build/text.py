@@ -11,7 +11,7 @@ from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTo
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
-from isthmus.data.templates import ChatTemplate
+from isthmus.data.templates import EOC, ChatTemplate
 from isthmus.data.text import CaptionEncoder, TextCodec, pad_id_of
 from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -107,6 +107,7 @@ def build_codec(
                 "model.language.context: the tokenizer does not say how many tokens its model takes; give the number"
             )
         context = int(limit)
+    has_markers = isinstance(model, VisionLanguageModel) and model.has_markers
     taken = (pad_id_of(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     if placeholder_id in taken:
         raise RecipeError(
@@ -118,6 +119,7 @@ def build_codec(
         template=template or ChatTemplate.from_name(language.template),
         placeholder_id=placeholder_id,
         context=context,
+        added={EOC: placeholder_id + 1} if has_markers else None,
     )
 
 

@@ -20,6 +20,7 @@ from isthmus.data.samples import Source
 from isthmus.data.templates import ChatTemplate
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.model import Model
+from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.training.features import FeatureStore
 from isthmus.training.signals import StopSignals
@@ -76,6 +77,13 @@ def vision_of(model: Model) -> VisionEncoder:
     return vision
 
 
+def _start_markers(model: Model, tokenizer: Tokenizer) -> None:
+    """Let `<|endofchunk|>`, where it has a row of its own, begin as the token that ends a text."""
+    rows = model.language.rows if isinstance(model, VisionLanguageModel) else None
+    if rows is not None and tokenizer.eos_token_id is not None:
+        rows.start_as(rows.num_known + 1, tokenizer.eos_token_id)
+
+
 def open_workshop(
     recipe: Recipe,
     options: RunOptions,
@@ -109,6 +117,7 @@ def open_workshop(
         frozen=frozen,
         network_allowed=options.allow_network,
     ).to(device)
+    _start_markers(model, tokenizer)
     images, store = None, None
     if not isinstance(config, LanguageModel):
         images = build_image_processor(config.vision, origin)

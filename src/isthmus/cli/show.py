@@ -26,7 +26,7 @@ def _print(result: Result) -> None:
     rows.append([*total, *(f"{number(stage['trainable'])} trained" for stage in stages)])
     print_table("Parts", headers, rows)
     if any(row.get("tied") for row, _, _ in _walk(result["parts"])):
-        typer.echo("(in brackets: tied, counted once in the total)")
+        typer.echo("(in brackets: held by other rows too, counted once in the total)")
     for stage in stages:
         typer.echo(
             f"stage {stage['name']}: {number(stage['trainable'])} trained, {number(stage['frozen'])} frozen"

@@ -145,7 +145,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
 
 def _tiles(model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
     keeps_grids = ("linear", "mlp", "pixel_shuffle")
-    if model.connector.kind not in keeps_grids:
+    if model.connector is not None and model.connector.kind not in keeps_grids:
         allowed = f"{one_of(keeps_grids)}, which keep the grid of patches, because model.tiles joins tiles row by row"
         path, found = ("model", "connector", "kind"), f"'{model.connector.kind}'"
         yield Mistake(path=path, found=found, allowed=allowed, choices=keeps_grids)

@@ -5,6 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
+from isthmus.config.resampling import (
+    Activation,
+    FrameTransformer,
+    LatentTransformer,
+    MappingMlp,
+    MappingTransformer,
+    PerceiverResampler,
+    PooledMlp,
+)
 
 
 class LinearConnector(Settings):
@@ -31,22 +40,6 @@ class MlpConnector(Settings):
     """Share of the feature entries dropped in training."""
 
 
-class PerceiverResampler(Settings):
-    """Learned queries that read the patches (Flamingo, Alayrac et al., 2022, section 3.1.1)."""
-
-    kind: Literal["perceiver_resampler"] = "perceiver_resampler"
-    latents: Count = 64
-    """Queries, which is the number of visual tokens of a picture."""
-    layers: Count = 6
-    """Attention blocks."""
-    heads: Count = 8
-    """Attention heads."""
-    head_dim: Count = 64
-    """Entries of one head."""
-    ffn_multiple: Count = 4
-    """Width of the feed-forward layer as a multiple of the token width."""
-
-
 class PixelShuffle(Settings):
     """Neighbouring patches joined into one visual token, then one linear layer (Idefics2, InternVL)."""
 
@@ -56,7 +49,16 @@ class PixelShuffle(Settings):
 
 
 Connector = Annotated[
-    LinearConnector | MlpConnector | PerceiverResampler | PixelShuffle, Field(discriminator="kind")
+    LinearConnector
+    | MlpConnector
+    | PooledMlp
+    | PerceiverResampler
+    | LatentTransformer
+    | PixelShuffle
+    | MappingMlp
+    | MappingTransformer
+    | FrameTransformer,
+    Field(discriminator="kind"),
 ]
 """Visual tokens from patches."""
 
@@ -68,11 +70,15 @@ class Reuse(Settings):
     """The token id."""
 
 
+Placeholder = Literal["virtual", "add"] | Reuse
+"""How the places of visual tokens are written."""
+
+
 class Splice(Settings):
     """Visual tokens take the places of placeholders in the text."""
 
     kind: Literal["splice"] = "splice"
-    placeholder: Literal["virtual", "add"] | Reuse = "virtual"
+    placeholder: Placeholder = "virtual"
     """`virtual`: an id that never reaches an embedding; `add`: a new row; `{reuse: ID}`: an existing id."""
 
     @field_validator("placeholder", mode="before")
@@ -86,8 +92,40 @@ class Splice(Settings):
         return value
 
 
-Fusion = Splice
+class CrossAttention(Settings):
+    """Gated blocks inside the language model read the visual tokens (Flamingo, Alayrac et al., 2022, section 3.1.2)."""
+
+    kind: Literal["cross_attention"] = "cross_attention"
+    every: Count = 1
+    """One block for each group of this many decoder layers."""
+    placement: Literal["first", "last"] = "first"
+    """Before the first layer of each group (Flamingo: from layer 0 on) or before the last (OpenFlamingo)."""
+    heads: Count = 8
+    """Attention heads."""
+    head_dim: Count = 64
+    """Entries of one head."""
+    ffn_multiple: Count = 4
+    """Width of the feed-forward layer as a multiple of the language model's."""
+    activation: Activation = "gelu"
+    """What stands inside the feed-forward: OpenFlamingo has gelu, Flamingo squared_relu."""
+    width: Count | None = None
+    """Entries of a visual token; null: as wide as the vision encoder's."""
+    marker: Literal["trained", "none"] | None = None
+    """`trained`: `<image>` and `<|endofchunk|>` get rows trained as the part `token_rows`; `none`: a row's one picture
+    is seen by all its text; null: trained, or none where another path puts visual tokens into the text."""
+
+
+Fusion = Annotated[Splice | CrossAttention, Field(discriminator="kind")]
 """Where visual tokens meet text."""
+
+
+class Path(Settings):
+    """One way from the vision encoder into the language model."""
+
+    connector: Connector
+    """Patches to visual tokens."""
+    fusion: Fusion = Splice()
+    """Where they meet the text."""
 
 
 class ImageHead(Settings):

@@ -1,28 +1,32 @@
 """The model of a recipe: which parts it has and how they are assembled."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Positive, Settings
-from isthmus.config.joining import Connector, Fusion, ImageHead
+from isthmus.config.base import Count, Mistake, Positive, Settings, one_of, refuse
+from isthmus.config.joining import Connector, CrossAttention, Fusion, ImageHead, Path, Placeholder, Splice
 from isthmus.config.language import Language, PretrainedLanguage, TransformerText
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
 _INSIDE_LANGUAGE = {"token_embeddings": "language"}
+_PART_WORDS = ("vision", "connector", "fusion", "language", "lora", "newline", "token_rows")
 
 
 class VisionLanguageModel(Settings):
-    """A vision encoder and a language model, joined by a connector and a fusion."""
+    """A vision encoder and a language model, joined by a connector and a fusion, or by two of each."""
 
     kind: Literal["vision_language_model"] = "vision_language_model"
     vision: Vision
     """Image to patches."""
-    connector: Connector
-    """Patches to visual tokens."""
-    fusion: Fusion = Fusion()
+    connector: Connector | None = None
+    """Patches to visual tokens; null: `paths` has the connectors."""
+    fusion: Fusion = Splice()
     """Where visual tokens meet the text."""
+    paths: dict[str, Path] = {}
+    """Two ways in, one by splice and one by cross_attention, in place of `connector` and `fusion`; a stage trains each
+    path's connector by the path's name."""
     language: Language
     """The causal language model."""
     tiles: Tiles | None = None
@@ -33,10 +37,89 @@ class VisionLanguageModel(Settings):
     the connector alone starts; null: each part from its own."""
 
     @property
+    def ways(self) -> dict[str, Path]:
+        """The ways into the language model by the names of their connectors."""
+        if self.connector is None:
+            return self.paths
+        return {"connector": Path(connector=self.connector, fusion=self.fusion)}
+
+    @property
+    def splice(self) -> tuple[str, Path] | None:
+        """The way that puts visual tokens into the text, with its name."""
+        return next(
+            ((name, path) for name, path in self.ways.items() if isinstance(path.fusion, Splice)), None
+        )
+
+    @property
+    def attention(self) -> tuple[str, Path, CrossAttention] | None:
+        """The way by gated cross-attention, with its name and fusion."""
+        return next(
+            (
+                (name, path, path.fusion)
+                for name, path in self.ways.items()
+                if isinstance(path.fusion, CrossAttention)
+            ),
+            None,
+        )
+
+    @property
+    def placeholder(self) -> Placeholder:
+        """How the places of pictures are written; markers are virtual ids with rows of their own."""
+        way = self.splice
+        return (
+            way[1].fusion.placeholder if way is not None and isinstance(way[1].fusion, Splice) else "virtual"
+        )
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether `<image>` and `<|endofchunk|>` have trained rows."""
+        return self.splice is None and self.attention is not None and self.attention[2].marker != "none"
+
+    @property
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze; splicing has nothing to learn."""
+        blocks = ("fusion",) if self.attention is not None else ()
+        language = _language_parts(self.language)
+        rows = ("token_rows",) if self.has_markers else ()
         newline = ("newline",) if self.tiles is not None else ()
-        return ("vision", "connector", *newline, *_language_parts(self.language))
+        return ("vision", *self.ways, *newline, *blocks, language[0], *rows, *language[1:])
+
+    @model_validator(mode="after")
+    def _check_ways(self) -> Self:
+        if not self.paths:
+            if self.connector is None:
+                allowed = "a connector, or paths with connectors of their own"
+                refuse([Mistake(path=("connector",), found="nothing", allowed=allowed)])
+            if self.splice is None:
+                refuse(self._only_spliced())
+            return self
+        mistakes = self._only_spliced()
+        if self.connector is not None:
+            allowed = "null, because paths has the connectors"
+            mistakes.append(Mistake(path=("connector",), found="a connector", allowed=allowed))
+        if self.fusion != Splice():
+            allowed = "nothing, because each of paths has its own"
+            mistakes.append(Mistake(path=("fusion",), found="a fusion", allowed=allowed))
+        for name in self.paths:
+            if name in _PART_WORDS or not name.isidentifier():
+                allowed = f"a word other than {one_of(_PART_WORDS)}"
+                mistakes.append(Mistake(path=("paths", name), found=f"'{name}'", allowed=allowed))
+        kinds = sorted(path.fusion.kind for path in self.paths.values())
+        if kinds != ["cross_attention", "splice"]:
+            allowed = "one path by splice and one by cross_attention; a single way needs no paths"
+            mistakes.append(Mistake(path=("paths",), found=one_of(kinds), allowed=allowed))
+        elif self.attention is not None and self.attention[2].marker is not None:
+            allowed = "null, because the spliced tokens mark where a picture stands"
+            place = ("paths", self.attention[0], "fusion", "marker")
+            mistakes.append(Mistake(path=place, found=f"'{self.attention[2].marker}'", allowed=allowed))
+        refuse(mistakes)
+        return self
+
+    def _only_spliced(self) -> list[Mistake]:
+        """What goes with one connector and splice alone."""
+        allowed = "null, because this goes with one connector and splice alone"
+        found = (("tiles", "tiles", self.tiles), ("weights", f"'{self.weights}'", self.weights))
+        return [Mistake(path=(key,), found=said, allowed=allowed) for key, said, value in found if value]
 
     @property
     def inner_parts(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 A template is data, saved beside the checkpoint, so that training, evaluation and use render alike. Rendering gives
 segments and not one string: which tokens carry loss follows from the segments, never from searching text, and a marker
 somebody types stays text. The pieces follow the published templates: LLaVA (`llava_plain`, `vicuna_v0`, `vicuna_v1`),
-LLaMA-2 and LLaMA-3 chat, Mistral, Gemma, ChatML and Phi-3.
+LLaMA-2 and LLaMA-3 chat, Mistral, Gemma, ChatML, Phi-3 and OpenFlamingo.
 """
 
 import json
@@ -17,6 +17,7 @@ from isthmus.data.segments import Segment, content_segments, merged, template_se
 
 BOS = "{bos}"
 EOS = "{eos}"
+EOC = "<|endofchunk|>"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,10 @@ TEMPLATES = {
         ChatTemplate(name="plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n"),
         # LLaVA's first stage: picture, caption, newline. The newline is the end, so no end token is learnt.
         ChatTemplate(name="llava_plain", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end="\n"),
+        # Flamingo: pictures stand in running text, and what belongs to one ends with a token of its own.
+        ChatTemplate(
+            name="flamingo", start=BOS, system=Wrap("", "\n"), after_user_text="\n", end=EOC, specials=(EOC,)
+        ),
         # A visual prefix: pictures, first token, prompt and caption (AnyMAL's first stage, CLIP + GPT-2 captioning).
         ChatTemplate(
             name="prefix", start=BOS, system=Wrap("", " "), after_user_text=" ", pictures_first=True

@@ -12,7 +12,7 @@ refinements keep the pieces close to running text:
   tokenizer puts before a newline.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,23 +56,31 @@ class TextCodec:
         template: The chat template; the tokenizer's first and last token are filled in.
         placeholder_id: The id that pictures stand as (see `placeholder_id_for`).
         context: Most tokens a row may have, visual ones included.
+        added: Special tokens of the template that the tokenizer does not know, with ids past its vocabulary.
 
     Raises:
         RecipeError: The tokenizer lacks a special token of the template.
     """
 
     def __init__(
-        self, *, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, placeholder_id: int, context: int
+        self,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        template: ChatTemplate,
+        placeholder_id: int,
+        context: int,
+        added: Mapping[str, int] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.added = dict(added or {})
         self.template = template.bind(
-            bos=tokenizer.bos_token, eos=tokenizer.eos_token, vocabulary=tokenizer.get_vocab()
+            bos=tokenizer.bos_token, eos=tokenizer.eos_token, vocabulary=tokenizer.get_vocab() | self.added
         )
         self.placeholder_id = placeholder_id
         self.context = context
         self.pad_id = pad_id_of(tokenizer)
         self._encoder = Encoder(tokenizer)
-        self.end_ids = tuple(self._encoder.piece(self.template.end))
+        self.end_ids = tuple(self._piece(self.template.end))
         """What an answer ends with; generation stops at the last of them, or at all where the end is plain text."""
 
     def encode(
@@ -138,7 +146,7 @@ class TextCodec:
         segment = segments[number]
         if segment.kind == "template":
             followed = number + 1 < len(segments) and segments[number + 1].kind == "content"
-            return self._encoder.piece(segment.text.rstrip(" ") if followed else segment.text)
+            return self._piece(segment.text.rstrip(" ") if followed else segment.text)
         before = segments[number - 1].text if number > 0 and segments[number - 1].kind == "template" else ""
         space = " " * (len(before) - len(before.rstrip(" "))) if not self._encoder.adds_space else ""
         ids = self.content_ids(space + segment.text)
@@ -149,6 +157,14 @@ class TextCodec:
                 "remove it or choose a placeholder that nobody writes"
             )
         return ids
+
+    def _piece(self, text: str) -> list[int]:
+        """The ids of a template's piece; what somebody said never comes here, so it cannot name an added token."""
+        for token, index in self.added.items():
+            before, found, after = text.partition(token)
+            if found:
+                return [*self._piece(before), index, *self._piece(after)]
+        return self._encoder.piece(text) if text else []
 
     def _check_room(self, length: int, end_of_images: int, *, purpose: str, origin: str) -> None:
         if end_of_images > self.context:

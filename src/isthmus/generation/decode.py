@@ -1,5 +1,6 @@
 """Decoding: from a batch of prompts to new tokens, by transformers' own generation over embeddings."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -43,8 +44,8 @@ class Writes(Protocol):
 
     language: LanguageModel
 
-    def embed(self, batch: Batch) -> Float[Tensor, "row token dim"]:
-        """Embeddings of the rows, visual tokens in their places."""
+    def reading(self, batch: Batch) -> AbstractContextManager[Float[Tensor, "row token dim"]]:
+        """Embeddings of the rows; while this lasts, the language model sees the batch's pictures."""
         ...
 
 
@@ -70,11 +71,17 @@ def generate(
         if decoding.method == "sample":
             torch.manual_seed(seed)
         network = cast(GenerativePreTrainedModel, model.language.network)
-        new = network.generate(
-            inputs_embeds=model.embed(batch),
-            attention_mask=batch.attention_mask.long(),
-            generation_config=_configuration(decoding, end_ids, pad_id),
-        )
+        configuration = _configuration(decoding, end_ids, pad_id)
+        # A marker that the head could write stands for a picture, which only a prompt can bring.
+        configuration.suppress_tokens = [
+            index for index in model.language.new_ids if index not in end_ids
+        ] or None
+        with model.reading(batch) as embeddings:
+            new = network.generate(
+                inputs_embeds=embeddings,
+                attention_mask=batch.attention_mask.long(),
+                generation_config=configuration,
+            )
     return [_before_end(row, end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
 
 

@@ -122,7 +122,7 @@ def _empty_network(model: VisionLanguageModel, layout: LlavaLayout, *, rows: int
         "vision_feature_select_strategy": _STRATEGY[encoder_of(model).features],
         "projector_hidden_act": "gelu",
         "tie_word_embeddings": bool(text["tie_word_embeddings"]),
-        "image_seq_length": model.connector.num_tokens(model.vision.num_tokens(model.vision.image_size)),
+        "image_seq_length": model.num_places(model.vision.num_tokens(model.vision.image_size)),
     }
     if not layout.grids:
         return LlavaForConditionalGeneration(LlavaConfig(**common))

@@ -125,8 +125,12 @@ def _foreign(model: VisionLanguageModel) -> Iterator[tuple[str, str]]:
     """Parts that have no place in other layouts, and why."""
     if not isinstance(model.vision, TransformerEncoder):
         yield "vision", f"the vision encoder is a {type(model.vision).__name__}"
+    if model.fusion is not None:
+        yield "language", "gated blocks between the language model's layers read the pictures"
     connector = model.connector
-    if isinstance(connector, MLPConnector):
+    if connector is None:
+        yield "connector", "no visual tokens are spliced"
+    elif isinstance(connector, MLPConnector):
         if connector.state_dict().keys() != {
             "layers.0.weight",
             "layers.0.bias",
@@ -145,6 +149,7 @@ def _foreign(model: VisionLanguageModel) -> Iterator[tuple[str, str]]:
 
 def _connector(model: VisionLanguageModel) -> Part:
     names = {"map": "linear", "layers.0": "linear_1", "layers.2": "linear_2"}
+    assert model.connector is not None
     state = model.connector.state_dict()
     return {f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": state[key] for key in state}
 

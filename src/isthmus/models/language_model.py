@@ -1,5 +1,6 @@
 """A language model on its own: it reads and writes text and never sees a picture."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 from jaxtyping import Float
@@ -33,6 +34,10 @@ class LanguageModelOnly(Model):
         """Embeddings of the rows."""
         assert batch.token_ids is not None
         return self.language.embed(batch.token_ids)
+
+    def reading(self, batch: Batch) -> AbstractContextManager[Float[Tensor, "row token dim"]]:
+        """Embeddings of the rows for whoever continues them; nothing else has to be seen."""
+        return nullcontext(self.embed(batch))
 
     def encode(self, batch: Batch) -> Encoded:
         """Hidden states of every position."""

@@ -10,13 +10,14 @@ from torch.nn import functional
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself, with one fused projection for queries, keys and values."""
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, *, width: int, num_heads: int, dropout: float = 0.0, bias: bool = True) -> None:
         """Build the projections.
 
         Args:
             width: Size of each token vector; must be divisible by `num_heads`.
             num_heads: Number of heads.
             dropout: Fraction of attention weights dropped in training.
+            bias: Whether queries, keys and values have biases; the projection back always has one.
         """
         super().__init__()
         if width % num_heads:
@@ -25,7 +26,7 @@ class SelfAttention(nn.Module):
             )
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width)
 
     def forward(
@@ -65,33 +66,62 @@ def _allowed(
 
 
 class CrossAttention(nn.Module):
-    """Queries read from another sequence; no biases, as in the Perceiver resampler (Alayrac et al., 2022, Figure 5)."""
+    """Queries read from another sequence; no biases in the Perceiver resampler (Alayrac et al., 2022, Figure 5)."""
 
-    def __init__(self, *, width: int, context_width: int, num_heads: int, head_width: int) -> None:
-        """Build bias-free projections to `num_heads * head_width` and back to `width`."""
+    def __init__(
+        self, *, width: int, context_width: int, num_heads: int, head_width: int, bias: bool = False
+    ) -> None:
+        """Build projections to `num_heads * head_width` and back to `width`.
+
+        Args:
+            width: Size of the queries and of what comes out.
+            context_width: Size of the tokens that are read.
+            num_heads: Number of heads.
+            head_width: Size of one head.
+            bias: Whether the four projections have biases.
+        """
         super().__init__()
         inner = num_heads * head_width
         self.num_heads = num_heads
-        self.query = nn.Linear(width, inner, bias=False)
-        self.key_value = nn.Linear(context_width, 2 * inner, bias=False)
-        self.out = nn.Linear(inner, width, bias=False)
+        self.query = nn.Linear(width, inner, bias=bias)
+        self.key_value = nn.Linear(context_width, 2 * inner, bias=bias)
+        self.out = nn.Linear(inner, width, bias=bias)
 
-    def forward(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        context: Float[Tensor, "batch token context_dim"],
-        mask: Bool[Tensor, "batch token"] | None = None,
-    ) -> Float[Tensor, "batch query dim"]:
-        """Let each query read the context; context positions where `mask` is False are not seen."""
-        query = rearrange(
-            self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
-        )
+    def keys_and_values(
+        self, context: Float[Tensor, "batch token context_dim"]
+    ) -> tuple[Float[Tensor, "batch head token dim"], Float[Tensor, "batch head token dim"]]:
+        """What queries read; a context that stays the same over many calls needs this only once."""
         key, value = rearrange(
             self.key_value(context),
             "batch token (two head dim) -> two batch head token dim",
             two=2,
             head=self.num_heads,
         )
-        seen = None if mask is None else rearrange(mask, "batch token -> batch 1 1 token")
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return key, value
+
+    def read(
+        self,
+        queries: Float[Tensor, "batch query width"],
+        key: Float[Tensor, "batch head token dim"],
+        value: Float[Tensor, "batch head token dim"],
+        seen: Bool[Tensor, "batch query token"] | None = None,
+    ) -> Float[Tensor, "batch query width"]:
+        """Let each query read the tokens that it sees; each must see at least one."""
+        query = rearrange(
+            self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
+        )
+        mask = None if seen is None else rearrange(seen, "batch query token -> batch 1 query token")
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(rearrange(mixed, "batch head query dim -> batch query (head dim)"))
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query width"],
+        context: Float[Tensor, "batch token context_dim"],
+        mask: Bool[Tensor, "batch token"] | None = None,
+    ) -> Float[Tensor, "batch query width"]:
+        """Let each query read the context; context positions where `mask` is False are not seen."""
+        seen = None
+        if mask is not None:
+            seen = rearrange(mask, "batch token -> batch 1 token").expand(-1, queries.shape[1], -1)
+        return self.read(queries, *self.keys_and_values(context), seen)

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from isthmus.nn.attention import SelfAttention
+from isthmus.nn.feed_forward import Activation, activation_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class TransformerShape:
         ffn_multiple: Feed-forward width as a multiple of `width`.
         dropout: Fraction dropped after attention and feed-forward in training.
         norm_eps: Epsilon of the layer norms (1e-6 in ViT, 1e-5 in CLIP).
+        qkv_bias: Whether queries, keys and values have biases.
+        activation: What stands inside the feed-forward.
     """
 
     width: int
@@ -27,10 +30,12 @@ class TransformerShape:
     ffn_multiple: float = 4.0
     dropout: float = 0.0
     norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    activation: Activation = "gelu"
 
 
 class Block(nn.Module):
-    """One pre-norm block with exact GELU.
+    """One pre-norm block, with exact GELU where nothing else is asked for.
 
     Weights start as in CLIP's published code: normal with deviation width^-0.5 into attention, (2 width)^-0.5
     into the feed-forward, and width^-0.5 (2 layers)^-0.5 on the way back. A fixed 0.02 is made for widths near
@@ -40,12 +45,12 @@ class Block(nn.Module):
 
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
-        hidden = int(shape.width * shape.ffn_multiple)
+        hidden = round(shape.width * shape.ffn_multiple)
         expand, contract = nn.Linear(shape.width, hidden), nn.Linear(hidden, shape.width)
         self.norm1 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
-        self.attention = SelfAttention(width=shape.width, num_heads=shape.num_heads)
+        self.attention = SelfAttention(width=shape.width, num_heads=shape.num_heads, bias=shape.qkv_bias)
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
-        self.ffn = nn.Sequential(expand, nn.GELU(), contract)
+        self.ffn = nn.Sequential(expand, activation_of(shape.activation), contract)
         self.dropout = nn.Dropout(shape.dropout)
         back = (shape.width * 2 * shape.num_layers) ** -0.5
         for layer, deviation in (
@@ -55,7 +60,8 @@ class Block(nn.Module):
             (contract, back),
         ):
             nn.init.normal_(layer.weight, std=deviation)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self,

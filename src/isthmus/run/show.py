@@ -1,6 +1,7 @@
 """`isthmus show`: the parameter table of a recipe or a run, without weights and without the network."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ def describe(
             vocabulary=vocabulary,
             network_allowed=network_allowed,
         )
-        return model, part_rows(model, kinds_of(config))
+        return model, _with_blocks(part_rows(model, kinds_of(config)))
 
     model, rows = counted(recipe.model)
     whole = published_form(recipe.model)
@@ -104,6 +105,30 @@ def describe(
         "stages": stages,
         "visual_tokens": _visual_tokens(recipe.model, model, image_size),
     }
+
+
+def _with_blocks(rows: tuple[PartRow, ...]) -> tuple[PartRow, ...]:
+    """Say inside `language` how large it is with the blocks that act between its layers, which count as `fusion`."""
+    blocks = next((row.parameters for row in rows if row.name == "fusion"), None)
+    if blocks is None:
+        return rows
+    return tuple(
+        replace(
+            row,
+            inside=(
+                *row.inside,
+                InnerRow(
+                    name="with fusion",
+                    kind="language and fusion",
+                    parameters=row.parameters + blocks,
+                    tied=True,
+                ),
+            ),
+        )
+        if row.name == "language"
+        else row
+        for row in rows
+    )
 
 
 def _rows_as_data(
@@ -134,11 +159,11 @@ def _visual_tokens(config: Model, model: torch.nn.Module, image_size: Size | Non
     try:
         if config.tiles is not None:
             tile = model.vision.image_size
-            side = square_side(model.connector.num_tokens(model.vision.num_tokens(tile)))
+            side = square_side(model.num_places(model.vision.num_tokens(tile)))
             picture, grids = image_size or tile, [Size(*grid) for grid in config.tiles.grids]
             cut = Cut(picture=picture, grid=best_grid(picture, tile=tile, grids=grids))
             return cut.num_tokens(Size(height=side, width=side))
-        return model.connector.num_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
+        return model.num_visual_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
     except ValueError as error:
         raise UsageError(f"--image-size: {error}") from error
 
@@ -149,7 +174,8 @@ def kinds_of(config: Model) -> dict[str, str]:
         case VisionLanguageModel():
             return {
                 "vision": config.vision.kind,
-                "connector": config.connector.kind,
+                **{name: way.connector.kind for name, way in config.ways.items()},
+                **({"fusion": config.attention[2].kind} if config.attention is not None else {}),
                 "language": config.language.kind,
             }
         case DualEncoder():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from isthmus.parts.checkpoints import PretrainedSource, load_network
+from isthmus.parts.language.token_rows import TokenRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +41,19 @@ class LlamaShape:
 class LanguageModel(nn.Module):
     """What a vision-language model needs of a causal language model, whatever its family."""
 
-    def __init__(self, *, network: PreTrainedModel, input_dropout: float = 0.0) -> None:
+    def __init__(
+        self, *, network: PreTrainedModel, input_dropout: float = 0.0, rows: TokenRows | None = None
+    ) -> None:
         """Wrap a causal language model.
 
         Args:
             network: The model, with its output head.
             input_dropout: Fraction of embedding numbers dropped in training.
+            rows: Trained embeddings of special tokens, whose ids follow the table.
         """
         super().__init__()
         self.network = network
+        self.rows = rows
         self.input_dropout = nn.Dropout(input_dropout)
         self._takes_positions = "position_ids" in inspect.signature(self._decoder.forward).parameters
 
@@ -73,9 +78,16 @@ class LanguageModel(nn.Module):
         """Rows of the embedding table: ids from here on are free for virtual placeholders."""
         return self.token_embeddings.num_embeddings
 
+    @property
+    def new_ids(self) -> range:
+        """Ids of special tokens with trained rows of their own, which follow the table's."""
+        num_rows = 0 if self.rows is None else self.rows.table.shape[0]
+        return range(self.vocabulary, self.vocabulary + num_rows)
+
     def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
         """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
-        return self.token_embeddings(token_ids)
+        table = self.token_embeddings
+        return table(token_ids) if self.rows is None else self.rows.embed(token_ids, table)
 
     def save_as_checkpoint(self, folder: Path) -> None:
         """Write a Hugging Face folder that `load_causal_network` and transformers read."""

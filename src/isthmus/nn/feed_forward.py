@@ -1,0 +1,41 @@
+"""Feed-forward layers without biases, as Flamingo's trained blocks have them, and the functions inside them."""
+
+from typing import Literal, assert_never, final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Activation = Literal["gelu", "squared_relu", "relu"]
+"""Exact GELU (OpenFlamingo), squared ReLU (Alayrac et al., 2022, appendix A.1.1), or ReLU (IDEFICS)."""
+
+
+@final
+class SquaredReLU(nn.Module):
+    """max(0, x)^2 (So et al., 2021, section 3.3)."""
+
+    def forward(self, tokens: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Apply it to every number."""
+        return tokens.relu().square()
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """The function of this name."""
+    match name:
+        case "gelu":
+            return nn.GELU()
+        case "squared_relu":
+            return SquaredReLU()
+        case "relu":
+            return nn.ReLU()
+        case _:
+            assert_never(name)
+
+
+def feed_forward(*, width: int, multiple: int, activation: Activation = "gelu") -> nn.Sequential:
+    """Norm, widen by `multiple`, activation, narrow again; only the norm has a bias."""
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, multiple * width, bias=False),
+        activation_of(activation),
+        nn.Linear(multiple * width, width, bias=False),
+    )
