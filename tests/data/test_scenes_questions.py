@@ -6,12 +6,13 @@ import re
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, blind_accuracy
+from isthmus.data.samples import Phrase
+from isthmus.data.scenes import KINDS, Pair, Question, Scene, Scenes, Thing, blind_accuracy, read_words
 from isthmus.data.scenes.apart import Lack
 from isthmus.data.scenes.draw import region_masks
 from isthmus.data.scenes.outlines import REACH
 from isthmus.data.scenes.retelling import exchange, retold
-from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
+from isthmus.data.scenes.vocabulary import COLOURS, SHAPES, TEST_PAIRS, VALIDATION_PAIRS
 from isthmus.data.sources.scenes import SceneSource
 
 SINGULAR = {plural: shape for shape, plural in SHAPES.items()}
@@ -127,37 +128,57 @@ def test_captions_are_true() -> None:
                 assert answers(scene, f"how many {colour} {plural} are there ?") == {number}
 
 
-def test_imagined_questions_follow_from_the_caption_before_them() -> None:
-    exchanged_words = 0
-    for index in range(100):
-        scene, question = Scenes().imagined(index)
-        words = exchange(scene.key)
+def test_texts_follow_from_the_phrases_before_them() -> None:
+    source = SceneSource(split="train", num_samples=120, exchanged=0.5)
+    exchanged_words = captioned = described = 0
+    for index in range(120):
+        scene, _ = Scenes().imagined(index)
+        words = exchange(scene.key, 0.5)
         assert len(set(words.values())) == len(words)
         assert not set(words.values()) & {*COLOURS, *SHAPES, *SINGULAR}
         back = {new: old for old, new in words.items()}
-        sample = SceneSource(split="train", num_samples=100).text_sample(index)
-        exchanged_words += len(set(" ".join(turn.text for turn in sample.turns).split()) & set(back))
-        if index % 3 == 2:
-            said = Scenes().captions(scene)
-            asked, told = (retold(turn.text, back) for turn in sample.turns)
-            assert asked == said[1]
-            phrases = sorted(re.split(" , | and ", asked.removesuffix(" .")))
-            again = [line for line in told.split(" .") if line]
-            assert len(again) == 3
-            assert all(sorted(re.split(" , | and ", line.strip())) == phrases for line in again)
+        sample = source.text_sample(index)
+        shown = [part for part in sample.turns[0].parts if isinstance(part, Phrase)]
+        exchanged_words += len(set(" ".join(one.words for one in shown).split()) & set(back))
+        assert sorted(retold(one.words, back) for one in shown) == sorted(
+            f"{scene.place(thing)} {thing.size} {thing.colour} {thing.shape}" for thing in scene.things
+        )
+        if index % 6 == 5:
+            (caption,) = (retold(turn.text, back) for turn in sample.turns[1:])
+            assert caption in Scenes().captions(scene)
+            captioned += 1
             continue
-        told, first = re.fullmatch(r"(.+ \.) (.+ \?)", retold(sample.turns[0].text, back)).groups()
-        assert told == Scenes().captions(scene)[1]
-        assert (first, retold(sample.turns[1].text, back)) == (question.text, question.answer)
-        for asked, answered in zip(sample.turns[2::2], sample.turns[3::2], strict=True):
-            assert answers(scene, retold(asked.text, back)) == {retold(answered.text, back)}
-    assert exchanged_words > 200
+        asked = [retold(turn.text, back) for turn in sample.turns[::2]]
+        told = [retold(turn.text, back) for turn in sample.turns[1::2]]
+        assert len(asked) <= 9
+        for question, answer in zip(asked, told, strict=True):
+            if place := re.fullmatch(r"what is at the (\w+ \w+) \?", question):
+                (thing,) = (one for one in scene.things if scene.place(one) == place[1])
+                assert answer == f"a {thing.size} {thing.colour} {thing.shape}"
+                described += 1
+            else:
+                assert answers(scene, question) == {answer}
+    assert exchanged_words > 150
+    assert captioned == 20
+    assert described > 50
+
+
+def test_nothing_is_exchanged_unless_asked_for() -> None:
+    source = SceneSource(split="train", num_samples=50)
+    said = {
+        word
+        for index in range(50)
+        for turn in source.text_sample(index).turns
+        for part in turn.parts
+        for word in (part.words if isinstance(part, Phrase) else part).split()
+    }
+    assert not said & set(read_words())
 
 
 def test_retelling_by_hand() -> None:
-    words = {"red": "amber", "star": "oval", "stars": "ovals"}
+    words = {"red": "olive", "star": "oval", "stars": "ovals"}
     told = retold("a red star , a red star and an orange ring : how many red stars are there ?", words)
-    assert told == "an amber oval , an amber oval and an orange ring : how many amber ovals are there ?"
+    assert told == "an olive oval , an olive oval and an orange ring : how many olive ovals are there ?"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +199,12 @@ def test_scenes_without_an_attribute_neither_show_nor_name_it(lack: Lack, words:
         assert sorted(turned) == sorted((scene.place(t), t.size, kept[t]) for t in scene.things)
         assert [(t.size, t.centre) for t in scene.things] == [(t.size, t.centre) for t in whole.things]
         if lack == "colour":
-            assert min(math.dist(t.rgb, named) for t in scene.things for named in COLOURS.values()) > 50
+            assert all(
+                math.dist(t.rgb, COLOURS[colour]) >= 80
+                for t in scene.things
+                for colour, shape in VALIDATION_PAIRS + TEST_PAIRS
+                if t.shape == shape
+            )
         else:
             assert all(thing.outline for thing in scene.things)
 

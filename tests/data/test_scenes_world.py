@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from isthmus.core.errors import UsageError
+from isthmus.data.samples import Phrase
 from isthmus.data.scenes import (
     TEST_PAIRS,
     TRAINING_PAIRS,
@@ -42,10 +43,14 @@ def texts(world: Scenes, scene: Scene) -> list[str]:
 
 
 def reading(world: Scenes, index: int) -> list[str]:
-    """What a language model reads about an imagined scene: captions, or a caption with questions and answers."""
-    sample = SceneSource(split=world.split, num_samples=index + 1, seed=world.seed).text_sample(index)
-    asked = [f"{one.text} {two.text}" for one, two in zip(sample.turns[::2], sample.turns[1::2], strict=True)]
-    return [*sample.texts, *asked]
+    """What a language model reads about an imagined scene: phrases, then a caption, or questions with answers."""
+    source = SceneSource(split=world.split, num_samples=index + 1, seed=world.seed, exchanged=0.3)
+    turns = source.text_sample(index).turns
+    phrases = [part.words for part in turns[0].parts if isinstance(part, Phrase)]
+    return [
+        *phrases,
+        *(f"{one.text} {two.text}" for one, two in zip(turns[::2], turns[1::2], strict=True)),
+    ]
 
 
 def named_pairs(text: str) -> set[tuple[str, str]]:

@@ -44,8 +44,8 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
                 image_size=config.image_size,
                 aspect=config.aspect,
                 seed=config.seed,
-                colourless=config.colourless,
-                shapeless=config.shapeless,
+                lacking={"colour": config.colourless, "shape": config.shapeless},
+                exchanged=config.exchanged,
             )
         case MixtureSource():
             parts = {

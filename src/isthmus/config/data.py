@@ -52,9 +52,11 @@ class SceneSource(Settings):
     aspect: Annotated[tuple[Positive, Positive], Field(strict=False)] = (1.0, 1.0)
     """The least and the greatest width over height, within 1/3 and 3; drawn evenly on a log scale."""
     colourless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Share of scenes in colours without a name; texts name none, so that shapes are learned for themselves."""
+    """Share of scenes in free colours; texts name none, so that shapes are learned for themselves."""
     shapeless: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of scenes with coloured lumps for shapes and texts that name no shape, so that colours are, too."""
+    exchanged: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the colours and shapes of `text_answers` that are words for what is never drawn."""
     seed: int = 0
     """Which world; the same seed gives the same scenes on every machine."""
 

@@ -53,6 +53,7 @@ class Batch:
         features: What the frozen vision encoder gave for these pictures, read from the feature store instead of pixels.
         token_ids: Token ids; every visual token has its own placeholder position when a layout is given.
         attention_mask: True where a token stands, False on padding.
+        joined_ids: Further ids of positions whose vector is that of several words, -1 where there are none.
         targets: For each position the id that should stand *there* (not shifted), or `IGNORED`.
         layout: Where the images belong.
         image_of_text: For each text the row of its picture, where a picture has several; None where text i
@@ -65,6 +66,7 @@ class Batch:
     features: Float[Tensor, "image patch dim"] | None = None
     token_ids: Int[Tensor, "row token"] | None = None
     attention_mask: Bool[Tensor, "row token"] | None = None
+    joined_ids: Int[Tensor, "row token word"] | None = None
     targets: Int[Tensor, "row token"] | None = None
     layout: VisualLayout | None = None
     image_of_text: Int[Tensor, " text"] | None = None

@@ -39,6 +39,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         features=features,
         token_ids=token_ids,
         attention_mask=mask,
+        joined_ids=_joined(rows, token_ids, side),
         targets=targets,
         layout=_layout(rows, cuts),
         image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
@@ -75,6 +76,21 @@ def _stacked(
                 f"pictures of one batch have the shapes {shapes}; expected one, so choose resize squash, crop or pad"
             )
     return (torch.stack(pixels) if pixels else None), (torch.stack(features) if features else None)
+
+
+def _joined(
+    rows: Sequence[Row], token_ids: Int[Tensor, "row token"] | None, side: Side
+) -> Int[Tensor, "row token word"] | None:
+    """Further ids of each position, -1 where there are none; None where no row has any."""
+    most = max((len(more) for row in rows for more in row.joined.values()), default=0)
+    if most == 0 or token_ids is None:
+        return None
+    joined = torch.full((*token_ids.shape, most), -1, dtype=torch.int64)
+    for number, row in enumerate(rows):
+        start = 0 if side == "right" else token_ids.shape[1] - len(row.token_ids or ())
+        for at, more in row.joined.items():
+            joined[number, start + at, : len(more)] = torch.tensor(more)
+    return joined
 
 
 def _padded(

@@ -1,7 +1,8 @@
 """From a sample to a row: pictures prepared or looked up, text rendered and tokenised."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 from jaxtyping import Float
@@ -58,6 +59,7 @@ class Row:
         targets: None where nothing is predicted.
         tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
         truncated: Whether text was cut off.
+        joined: Further ids of positions whose vector is that of several words.
     """
 
     sample_id: str
@@ -67,6 +69,7 @@ class Row:
     targets: list[int] | None = None
     tokens_per_image: tuple[int, ...] | None = None
     truncated: bool = False
+    joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 class PictureReader:
@@ -165,6 +168,7 @@ class VisionLanguageProcessor(Processor):
             targets=text.targets if purpose == "training" else None,
             tokens_per_image=tuple(sizes[index] for index in text.images),
             truncated=text.truncated,
+            joined=text.joined,
         )
 
     def _num_tokens(self, picture: Picture) -> int:
@@ -197,7 +201,13 @@ class LanguageProcessor(Processor):
         turns = _turns(sample, rows, choice, purpose, None)
         text = _encoded(self.codec, sample, turns, rows, purpose, [0] * len(sample.images))
         targets = text.targets if purpose == "training" else None
-        return Row(sample_id=sample.id, token_ids=text.ids, targets=targets, truncated=text.truncated)
+        return Row(
+            sample_id=sample.id,
+            token_ids=text.ids,
+            targets=targets,
+            truncated=text.truncated,
+            joined=text.joined,
+        )
 
 
 @final

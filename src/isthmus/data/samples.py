@@ -108,15 +108,26 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """Words that a language model alone reads as one vector: the sum of their embeddings over the root of their number.
+
+    So it learns, before it ever sees, to look up what goes with what among vectors that each tell of one region, which
+    is how a connector will hand it a picture.
+    """
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Turn:
-    """What one side says: pieces of text and pictures in reading order. Text is never searched for markers."""
+    """What one side says: text, pictures and phrases in reading order. Text is never searched for markers."""
 
     role: Role
-    parts: tuple[str | ImagePart, ...]
+    parts: tuple[str | ImagePart | Phrase, ...]
 
     @property
     def text(self) -> str:
-        """The turn's text without its pictures."""
+        """The turn's text without its pictures and phrases."""
         return "".join(part for part in self.parts if isinstance(part, str))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from isthmus.data.samples import ImagePart
+from isthmus.data.samples import ImagePart, Phrase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,13 +12,14 @@ class Segment:
     """A stretch of a rendered conversation.
 
     Attributes:
-        kind: `template` may hold special tokens; `content` is what somebody said and never does; `image` is a picture.
+        kind: `template` may hold special tokens; `content` is what somebody said and never does; `image` is a picture,
+            `phrase` words that become one vector.
         text: The text; empty for an image.
         image: Which of the sample's images; -1 for text.
         supervised: Whether the model learns to write it.
     """
 
-    kind: Literal["template", "content", "image"]
+    kind: Literal["template", "content", "image", "phrase"]
     text: str = ""
     image: int = -1
     supervised: bool = False
@@ -34,14 +35,19 @@ def template_segment(text: str) -> Segment:
     return Segment(kind="template", text=text)
 
 
-def content_segments(parts: Sequence[str | ImagePart], *, supervised: bool) -> list[Segment]:
-    """What somebody says, pictures among it; pictures are never supervised."""
-    return [
-        Segment(kind="image", image=part.index)
-        if isinstance(part, ImagePart)
-        else Segment(kind="content", text=part, supervised=supervised)
-        for part in parts
-    ]
+def content_segments(parts: Sequence[str | ImagePart | Phrase], *, supervised: bool) -> list[Segment]:
+    """What somebody says, pictures and phrases among it; those are never supervised."""
+    return [_content(part, supervised) for part in parts]
+
+
+def _content(part: str | ImagePart | Phrase, supervised: bool) -> Segment:
+    match part:
+        case ImagePart():
+            return Segment(kind="image", image=part.index)
+        case Phrase():
+            return Segment(kind="phrase", text=part.words)
+        case _:
+            return Segment(kind="content", text=part, supervised=supervised)
 
 
 def merged(segments: Sequence[Segment], *, strip_end: bool) -> tuple[Segment, ...]:

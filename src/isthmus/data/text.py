@@ -13,7 +13,7 @@ refinements keep the pieces close to running text:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -35,12 +35,14 @@ class EncodedText:
         targets: The id that should stand at each position, or `IGNORED`.
         images: Which image each run of placeholders stands for, in reading order.
         truncated: Whether text was cut off at the end.
+        joined: Further ids of positions whose vector is that of several words (see `samples.Phrase`).
     """
 
     ids: list[int]
     targets: list[int]
     images: tuple[int, ...]
     truncated: bool
+    joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     @property
     def num_supervised(self) -> int:
@@ -108,15 +110,20 @@ class TextCodec:
         ids: list[int] = []
         targets: list[int] = []
         images: list[int] = []
+        joined: dict[int, Sequence[int]] = {}
         end_of_images = 0
         for number, segment in enumerate(segments):
             if segment.kind == "image":
                 piece = [self.placeholder_id] * tokens_per_image[segment.image]
                 images.append(segment.image)
                 end_of_images = len(ids) + len(piece)
+            elif segment.kind == "phrase":
+                first, *joined[len(ids)] = self.content_ids(segment.text)
+                piece = [first]
             else:
                 piece = self._segment(segments, number, origin)
-            supervised = segment.supervised or (purpose == "text" and segment.kind != "image")
+            said = segment.kind in ("template", "content")
+            supervised = segment.supervised or (purpose == "text" and said)
             ids += piece
             targets += piece if supervised else [IGNORED] * len(piece)
         self._check_room(len(ids), end_of_images, purpose=purpose, origin=origin)
@@ -125,6 +132,7 @@ class TextCodec:
             targets=targets[: self.context],
             images=tuple(images),
             truncated=len(ids) > self.context,
+            joined={at: more for at, more in joined.items() if at < self.context},
         )
         if purpose != "prompt" and text.num_supervised == 0:
             raise DataError(

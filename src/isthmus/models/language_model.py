@@ -33,7 +33,7 @@ class LanguageModelOnly(Model):
     def embed(self, batch: Batch) -> Float[Tensor, "row token dim"]:
         """Embeddings of the rows."""
         assert batch.token_ids is not None
-        return self.language.embed(batch.token_ids)
+        return self.language.embed(batch.token_ids, batch.joined_ids)
 
     def reading(self, batch: Batch) -> AbstractContextManager[Float[Tensor, "row token dim"]]:
         """Embeddings of the rows for whoever continues them; nothing else has to be seen."""

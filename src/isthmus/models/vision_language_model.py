@@ -197,9 +197,9 @@ class VisionLanguageModel(Model):
     ) -> Float[Tensor, "row token dim"]:
         assert batch.token_ids is not None
         if self.connector is None:  # a marker has an embedding of its own
-            return self.language.embed(batch.token_ids)
+            return self.language.embed(batch.token_ids, batch.joined_ids)
         places = batch.token_ids == self.placeholder_id
-        text = self.language.embed(known_ids(batch.token_ids, places))
+        text = self.language.embed(known_ids(batch.token_ids, places), batch.joined_ids)
         visual = self._spliced(patches, batch)
         return (
             text

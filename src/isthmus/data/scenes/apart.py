@@ -1,10 +1,10 @@
-"""Scenes that lack one attribute: things in colours without a name, and coloured lumps, shapes without one.
+"""Scenes that lack one attribute: things in free colours that no text names, and coloured lumps, shapes without name.
 
 In training a red thing is never a star. A model may then learn shapes only as far as colours leave them open, and
 colours as far as shapes do; on held-out pairs both fail. Where one attribute is absent, the other has to be seen.
 """
 
-import colorsys
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,26 +13,47 @@ from isthmus.data.scenes.captions import listed
 from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.questions import Question
 from isthmus.data.scenes.scene import Scene, Thing
-from isthmus.data.scenes.vocabulary import COLOURS, NUMBERS, SHAPES, with_article
+from isthmus.data.scenes.vocabulary import (
+    COLOURS,
+    NUMBERS,
+    SHAPES,
+    TEST_PAIRS,
+    VALIDATION_PAIRS,
+    with_article,
+)
 
 Lack = Literal["colour", "shape"]
 LACKS: tuple[Lack, ...] = ("colour", "shape")
 
+NEAR = 80.0
+"""Least distance, in red, green and blue of 0..255, of a free colour from the colours held out with its shape. A drawn
+thing strays from its colour by 24 at most."""
+
+CANVAS = (236, 236, 236)
+"""A middling canvas; free colours keep the same distance from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A scene that lacks an attribute, what can be said about it, and what can be asked; nothing names the lack."""
+    """A scene, what can be said about it, what can be asked, and its things as phrases in a drawn order.
+
+    Where the scene lacks an attribute nothing names it.
+    """
 
     scene: Scene
     captions: tuple[str, ...]
     questions: tuple[Question, ...]
+    phrases: tuple[str, ...]
 
 
 def without(scene: Scene, lack: Lack) -> Told:
-    """Return a scene with its things in colours without a name, or as coloured lumps, with captions and questions."""
+    """Return a scene with its things in free colours, or as coloured lumps, with captions and questions."""
     dice = Dice(f"without {lack}", scene.key)
     drawn = replace(scene, things=tuple(_plain(thing, lack, dice) for thing in scene.things))
-    return Told(drawn, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)))
+    phrases = [
+        f"{drawn.place(thing)} {thing.size} {_name(thing, lack)}" for thing in dice.shuffled(drawn.things)
+    ]
+    return Told(drawn, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)), tuple(phrases))
 
 
 def captions(scene: Scene, lack: Lack) -> list[str]:
@@ -56,20 +77,19 @@ def captions(scene: Scene, lack: Lack) -> list[str]:
 def _plain(thing: Thing, lack: Lack, dice: Dice) -> Thing:
     """Return the thing without its colour or without its shape."""
     if lack == "colour":
-        return replace(thing, rgb=_nameless(dice))
+        return replace(thing, rgb=_free(dice, thing.shape))
     outline = outlines.lump(dice)
     box = outlines.around(outlines.corners(outline, thing.centre, thing.radius, thing.angle))
     return replace(thing, outline=outline, box=box)
 
 
-def _nameless(dice: Dice) -> tuple[int, int, int]:
-    """Return a colour nobody would call by a named one: a dull tone of any hue, or a teal."""
-    if dice.chance(0.25):
-        tone = (dice.between(0.485, 0.53), dice.between(0.4, 1), dice.between(0.5, 0.9))
-    else:
-        tone = (dice.between(0, 1), dice.between(0, 0.3), dice.between(0.35, 0.72))
-    red, green, blue = (round(255 * level) for level in colorsys.hsv_to_rgb(*tone))
-    return red, green, blue
+def _free(dice: Dice, shape: str) -> tuple[int, int, int]:
+    """Return any colour that stands out from the canvas, but none near one held out with the shape."""
+    held = [COLOURS[pair.colour] for pair in VALIDATION_PAIRS + TEST_PAIRS if pair.shape == shape]
+    while True:
+        red, green, blue = (round(dice.between(20, 240)) for _ in range(3))
+        if all(math.dist((red, green, blue), other) >= NEAR for other in (*held, CANVAS)):
+            return red, green, blue
 
 
 def _name(thing: Thing, lack: Lack) -> str:

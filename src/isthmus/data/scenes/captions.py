@@ -31,6 +31,15 @@ def captions(scene: Scene) -> list[str]:
     return said
 
 
+def phrases(scene: Scene) -> list[str]:
+    """Return each thing as bare words, such as `top left large red square`, in a drawn order."""
+    dice = Dice("phrases", scene.key)
+    return [
+        f"{scene.place(thing)} {thing.size} {thing.colour} {thing.shape}"
+        for thing in dice.shuffled(scene.things)
+    ]
+
+
 def _described(thing: Thing) -> str:
     """Return a thing as a phrase, such as `a large red square`."""
     return f"a {thing.size} {thing.colour} {thing.shape}"

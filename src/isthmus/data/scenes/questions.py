@@ -17,8 +17,8 @@ from isthmus.data.scenes.vocabulary import NUMBERS, RELATIONS, SHAPES, Pair, wit
 class Question:
     """A question with its one true answer.
 
-    `kind` is one of `vocabulary.KINDS`, or `picture` or `motion` for series and clips; `about` is the composition
-    asked about, in the validation and test splits always a pair held out for that split.
+    `kind` is one of `vocabulary.KINDS`, `picture` or `motion` for series and clips, or `thing`, which only talks have;
+    `about` is the composition asked about, in the validation and test splits always a pair held out for that split.
     """
 
     text: str
@@ -61,6 +61,19 @@ def matching(scene: Scene, aim: Goal) -> Question | None:
         if question.answer == aim.answer and aim.wording in question.text:
             return question
     return None
+
+
+def described(scene: Scene) -> list[Question]:
+    """Return for each thing, by its place, the question what it is, whose answer says size, colour and shape."""
+    return [
+        Question(
+            f"what is at the {scene.place(thing)} ?",
+            f"a {thing.size} {thing.colour} {thing.shape}",
+            "thing",
+            thing.pair,
+        )
+        for thing in scene.in_reading_order()
+    ]
 
 
 def _only_ones(scene: Scene, things: list[Thing]) -> list[Thing]:

@@ -89,7 +89,7 @@ class Scenes:
         return [*captions.captions(scene), *partial]
 
     def without(self, scene: Scene, lack: Lack) -> Told:
-        """Return the scene in nameless colours (`colour`) or with lumps for shapes (`shape`), with texts to match."""
+        """Return the scene in free colours (`colour`) or with lumps for shapes (`shape`), with texts to match."""
         return without(scene, lack)
 
     def questions(self, scene: Scene, *, imagined: bool = False) -> list[Question]:

@@ -2,24 +2,26 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image
 
 from isthmus.core.errors import UsageError
-from isthmus.data.samples import ImagePart, ImageRef, Sample, Source, Turn
+from isthmus.data.samples import ImagePart, ImageRef, Phrase, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
 from isthmus.data.scenes.apart import Lack, Told
+from isthmus.data.scenes.captions import phrases
 from isthmus.data.scenes.dice import Dice
-from isthmus.data.scenes.retelling import exchange, reordered, retold
+from isthmus.data.scenes.questions import described
+from isthmus.data.scenes.retelling import exchange, retold
 
 QUESTIONS_A_TALK = 6
 """Questions about one scene in a conversation: the picture is looked at once for all of them."""
 
-RETELLINGS = 3
-"""How often a caption is told again in a text without questions."""
+QUESTIONS_A_TEXT = 9
+"""Most questions about one described scene."""
 
 DRAWING = "drawing 1"
 """Changes whenever the same scene would be drawn in other pixels; part of a picture's name in the feature store."""
@@ -56,8 +58,9 @@ class SceneSource(Source):
         image_size: Height and width in pixels; the shorter side where they differ.
         aspect: The least and the greatest width over height.
         seed: Which world.
-        colourless: Share of scenes in colours without a name, with texts that name no colour (see `Scenes.without`).
-        shapeless: Share of scenes with coloured lumps for shapes, with texts that name no shape.
+        lacking: Shares of scenes that lack an attribute (see `Scenes.without`): `colour`, in free colours, with texts
+            that name none; `shape`, with coloured lumps for shapes. None: all have both.
+        exchanged: Share of the colours and shapes of texts without pictures that are words never drawn.
     """
 
     def __init__(
@@ -68,18 +71,19 @@ class SceneSource(Source):
         image_size: int = 64,
         aspect: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
-        colourless: float = 0.0,
-        shapeless: float = 0.0,
+        lacking: Mapping[Lack, float] | None = None,
+        exchanged: float = 0.0,
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
         self.world = Scenes(split=split, seed=seed, image_size=image_size, aspect=aspect)
         self.split = split
         self._num_samples = num_samples
+        self._exchanged = exchanged
+        lacking = lacking or {}
         self._shares: tuple[tuple[Lack | None, float], ...] = (
-            ("colour", colourless),
-            ("shape", shapeless),
-            (None, 1 - colourless - shapeless),
+            *lacking.items(),
+            (None, 1 - sum(lacking.values())),
         )
         size = f"{image_size}x{image_size}" if aspect == (1.0, 1.0) else f"shorter side {image_size}"
         self.format = f"built-in scenes ({num_samples} of split {split}, {size}, seed {seed})"
@@ -101,46 +105,46 @@ class SceneSource(Source):
             question=first.text,
             answers=(first.answer,),
             kind=first.kind,
-            turns=_talk((ImagePart(0),), told.questions),
+            turns=_talk((ImagePart(0),), told.questions[:QUESTIONS_A_TALK]),
         )
 
     def _told(self, scene: Scene, question: Question, *, imagined: bool) -> Told:
-        """A scene as it is shown, with its captions and a few questions: the sample's own first, if it can be asked."""
+        """A scene as it is shown, with its captions and questions: the sample's own first, if it can be asked."""
         dice = Dice("talk", scene.key)
         lack = Dice("lack", scene.key).weighted(self._shares)
         if lack:
             told = self.world.without(scene, lack)
-            return replace(told, questions=tuple(dice.shuffled(told.questions)[:QUESTIONS_A_TALK]))
+            return replace(told, questions=tuple(dice.shuffled(told.questions)))
         others = [one for one in self.world.questions(scene, imagined=imagined) if one.text != question.text]
-        asked = (question, *dice.shuffled(others)[: QUESTIONS_A_TALK - 1])
-        return Told(scene, tuple(self.world.captions(scene)), asked)
+        asked = (question, *dice.shuffled(others))
+        return Told(scene, tuple(self.world.captions(scene)), asked, tuple(phrases(scene)))
 
     def text_sample(self, index: int) -> Sample:
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
 
-        Most colours and shapes are exchanged for others that are never drawn (see `scenes.retelling`).
-        Two of three are a talk that begins with a full caption where a picture would stand; in the others such a
-        caption is told again in other orders, where nearly every word has to be looked up.
+        Where a picture would stand, each thing is a phrase that enters as one vector (`samples.Phrase`). One of six
+        texts goes on with a caption, the others are talks. A share of colours and shapes is exchanged for words that
+        are never drawn (see `scenes.retelling`).
         """
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
         told = self._told(scene, question, imagined=True)
-        words = exchange(scene.key)
-        said = tuple(retold(caption, words) for caption in told.captions)
-        if index % 3 == 2:
-            dice = Dice("retellings", scene.key)
-            again = " ".join(reordered(said[1], dice) for _ in range(RETELLINGS))
-            return Sample(
-                id=name, origin=f"text {name}", turns=(Turn("user", (said[1],)), Turn("assistant", (again,)))
-            )
-        asked = [
-            replace(one, text=retold(one.text, words), answer=retold(one.answer, words))
-            for one in told.questions
+        dice = Dice("text", scene.key)
+        words = exchange(scene.key, self._exchanged)
+        shown = tuple(Phrase(retold(phrase, words)) for phrase in told.phrases)
+        if index % 6 == 5:
+            caption = retold(dice.pick(told.captions), words)
+            turns = (Turn("user", shown), Turn("assistant", (caption,)))
+            return Sample(id=name, origin=f"text {name}", turns=turns)
+        whole = described(scene) if dice.chance(0.5) and told.scene is scene else []
+        asked = dice.shuffled([*whole, *told.questions])[:QUESTIONS_A_TEXT]
+        retalked = [
+            replace(one, text=retold(one.text, words), answer=retold(one.answer, words)) for one in asked
         ]
-        return Sample(id=name, origin=f"text {name}", turns=_talk((f"{said[1]} ",), asked))
+        return Sample(id=name, origin=f"text {name}", turns=_talk(shown, retalked))
 
 
-def _talk(about: tuple[ImagePart | str, ...], asked: Sequence[Question]) -> tuple[Turn, ...]:
+def _talk(about: tuple[ImagePart | Phrase, ...], asked: Sequence[Question]) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for number, question in enumerate(asked):
         turns.append(Turn("user", (*about, question.text) if number == 0 else (question.text,)))

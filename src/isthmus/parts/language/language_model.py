@@ -84,10 +84,21 @@ class LanguageModel(nn.Module):
         num_rows = 0 if self.rows is None else self.rows.table.shape[0]
         return range(self.vocabulary, self.vocabulary + num_rows)
 
-    def embed(self, token_ids: Int[Tensor, "row token"]) -> Float[Tensor, "row token dim"]:
-        """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later."""
+    def embed(
+        self, token_ids: Int[Tensor, "row token"], joined_ids: Int[Tensor, "row token word"] | None = None
+    ) -> Float[Tensor, "row token dim"]:
+        """Input embeddings; in transformers 5 any scale of them (Gemma) is applied here, not later.
+
+        Where there are further ids of a position (not -1) its vector is the sum of all words' over the root of
+        their number.
+        """
         table = self.token_embeddings
-        return table(token_ids) if self.rows is None else self.rows.embed(token_ids, table)
+        embeddings = table(token_ids) if self.rows is None else self.rows.embed(token_ids, table)
+        if joined_ids is None:
+            return embeddings
+        there = joined_ids >= 0
+        words = table(joined_ids.clamp(min=0)) * there[..., None]
+        return (embeddings + words.sum(dim=2)) / (1 + there.sum(dim=2, keepdim=True)).sqrt()
 
     def save_as_checkpoint(self, folder: Path) -> None:
         """Write a Hugging Face folder that `load_causal_network` and transformers read."""
