@@ -113,7 +113,7 @@ def open_workshop(
     model = build_model(
         config,
         seed=recipe.seed,
-        vocabulary=len(tokenizer),
+        tokenizer=tokenizer,
         frozen=frozen,
         network_allowed=options.allow_network,
     ).to(device)

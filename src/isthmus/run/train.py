@@ -72,7 +72,7 @@ def train(
     with DirectoryLock(out), StopSignals() as stop:
         directory.begin(recipe, resume=resume)
         workshop = open_workshop(recipe, options, tokenizer_folder=directory.tokenizer)
-        announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
+        announce(describe(recipe, tokenizer=workshop.tokenizer), options)
         _store_features(workshop, stop)
         first = _first_weights(workshop)
         results = []
@@ -265,7 +265,7 @@ def _summary(result: StageResult) -> dict[str, Any]:
 def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     """Build everything and look at one batch of each stage."""
     workshop = open_workshop(recipe, options, tokenizer_folder=None)
-    announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
+    announce(describe(recipe, tokenizer=workshop.tokenizer), options)
     stages = []
     for stage in recipe.stages:
         model = cast(TrainableModule, workshop.model)
