@@ -17,7 +17,6 @@ from torch import Tensor
 
 from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
-from isthmus.config.load import recipe_hash
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory
@@ -152,7 +151,7 @@ def _run_stage(
     ):
         settings = stage_settings(workshop.recipe, stage, steps_per_epoch=stream.steps_per_epoch)
         identity = CheckpointIdentity.here(
-            recipe_hash=recipe_hash(workshop.recipe), frozen_hash=frozen_hash(model, split)
+            recipe_hash=directory.recipe_hash, frozen_hash=frozen_hash(model, split)
         )
         settings = replace(settings, device=device, precision=options.precision)
         trainer = Trainer(
