@@ -143,7 +143,7 @@ def _run_stage(
     device = next(workshop.model.parameters()).device
     with (
         BatchStream(
-            processor=workshop.processor,
+            processor=workshop.processor_of(stage),
             source=workshop.source(stage.data),
             options=stream_options(workshop.recipe, stage),
         ) as stream,
@@ -270,7 +270,7 @@ def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
         model = cast(TrainableModule, workshop.model)
         split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
         source, chosen = workshop.source(stage.data), stream_options(recipe, stage)
-        with BatchStream(processor=workshop.processor, source=source, options=chosen) as stream:
+        with BatchStream(processor=workshop.processor_of(stage), source=source, options=chosen) as stream:
             batch = stream.micro_batches(0)[0]
             steps = stage_settings(recipe, stage, steps_per_epoch=stream.steps_per_epoch).num_steps
         encoded = workshop.model.encode(batch.to(next(workshop.model.parameters()).device))
