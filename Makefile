@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 QUICK := not slow and not learns and not network
 
-.PHONY: demo demo-from-scratch test test-all learn lint bench
+.PHONY: demo demo-from-scratch test test-all learn lint bench bench-connectors
 
 # The first run: the environment, then the offline demonstration.
 demo: $(READY)
@@ -35,6 +35,10 @@ lint: $(READY)
 # `bench/flickr8k.py` needs trained runs and is called by hand; see docs/results.
 bench: $(READY)
 	$(BIN)/python bench/encoder.py
+
+# 27 runs of about two minutes; when stopped, it goes on with the run it was at.
+bench-connectors: $(READY)
+	$(BIN)/python bench/connectors.py
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
