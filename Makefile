@@ -32,9 +32,11 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyrefly check --summarize-errors
 
-# `bench/flickr8k.py` needs trained runs and is called by hand; see docs/results.
+# Memory and time; pages go to docs/results. `bench/flickr8k.py` needs trained runs and is called by hand.
 bench: $(READY)
 	$(BIN)/python bench/encoder.py
+	$(BIN)/python bench/truncation.py
+	$(BIN)/python bench/full_width.py
 
 # 27 runs of about two minutes; when stopped, it goes on with the run it was at.
 bench-connectors: $(READY)
