@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 QUICK := not slow and not learns and not network
 
-.PHONY: demo demo-from-scratch test test-all learn lint bench
+.PHONY: demo demo-from-scratch test test-all learn lint bench bench-connectors
 
 # The first run: the environment, then the offline demonstration.
 demo: $(READY)
@@ -32,9 +32,15 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyrefly check --summarize-errors
 
-# `bench/flickr8k.py` needs trained runs and is called by hand; see docs/results.
+# Memory and time; pages go to docs/results. `bench/flickr8k.py` needs trained runs and is called by hand.
 bench: $(READY)
 	$(BIN)/python bench/encoder.py
+	$(BIN)/python bench/truncation.py
+	$(BIN)/python bench/full_width.py
+
+# 27 runs of about two minutes; when stopped, it goes on with the run it was at.
+bench-connectors: $(READY)
+	$(BIN)/python bench/connectors.py
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -71,7 +71,7 @@ def _judge(run: Path, split: str) -> Judged:
     return Judged(
         name=named(run),
         recipe_name=recipe.name,
-        recipe_hash=(directory.path / "recipe.sha256").read_text(encoding="utf-8").strip(),
+        recipe_hash=directory.recipe_hash,
         seconds=sum(stage["seconds"] for stage in directory.read_results()["stages"]),
         found={key: value for key, value in found.items() if key != "examples"},
         validation_cider=None if validation is None else float(validation["metrics"]["cider"]["value"]),

@@ -94,7 +94,7 @@ def _judge(loaded: LoadedRun, split: str) -> Judged:
     return Judged(
         name=named(loaded.directory.path),
         seed=loaded.workshop.recipe.seed,
-        recipe_hash=(loaded.directory.path / "recipe.sha256").read_text(encoding="utf-8").strip(),
+        recipe_hash=loaded.directory.recipe_hash,
         seconds=sum(stage["seconds"] for stage in loaded.directory.read_results()["stages"]),
         real=rank_vectors(images, texts, photo_of_text),
         shuffled=rank_vectors(images[torch.as_tensor(others)], texts, photo_of_text),

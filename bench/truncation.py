@@ -1,18 +1,21 @@
 """What reading an encoder at a layer saves: ours, built up to it, against asking Hugging Face for all hidden states.
 
-Each way runs in a process of its own, on random weights of the card's architecture, so that its peak memory is its own.
-The baseline keeps every layer's output and picks one, which is how most published code does it.
+Each way runs in a process of its own, on random weights of the card's architecture, so that its peak memory is its own,
+and in interleaved rounds, because other work on the machine slows some of them. The baseline keeps every layer's output
+and picks one, which is how most published code does it.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
+from statistics import mean
 
 import torch
+from results import Page
 from transformers import AutoModel
 
 from isthmus.build.names import card_file
@@ -21,46 +24,94 @@ from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load
 from isthmus.parts.vision.pretrained import load_vision_encoder
 
 _WAYS = {"hidden_states": "whole network, output_hidden_states=True", "truncated": "built up to the layer"}
+_SETTINGS = ("model", "layer", "batch", "rounds", "threads")
+_PROCESSES = 2
+"""How often each way is measured."""
 
 
 def main() -> int:
-    """Measure one way in this process, or both in their own and print the table."""
-    parser = argparse.ArgumentParser(description="Measure memory and time of truncated vision encoders.")
-    parser.add_argument("--model", default="openai/clip-vit-large-patch14-336", help="a hub name with a card")
-    parser.add_argument("--layer", type=int, default=-2)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=None, help="write a JSON file, too")
-    parser.add_argument("--measure", choices=tuple(_WAYS), default=None)
-    given = parser.parse_args()
+    """Measure one way in this process, or both in their own and write the page."""
+    given = _parser().parse_args()
     torch.set_num_threads(given.threads)
     if given.measure is not None:
         print(json.dumps(_measure(given)))
         return 0
-    measured = {way: _in_a_process(way, given) for way in _WAYS}
-    digests = {result["sum"] for result in measured.values()}
-    print(f"{given.model}, layer {given.layer}, {given.batch} pictures, {given.threads} threads")
-    print(f"{'way':<42} {'parameters':>12} {'peak MB':>8} {'grown MB':>8} {'s a batch':>9}")
-    for way, result in measured.items():
-        print(
-            f"{_WAYS[way]:<42} {result['parameters']:>12,} {result['peak_mb']:>8.0f} "
-            f"{result['grown_mb']:>8.0f} {result['seconds']:>9.3f}"
-        )
-    print("the outputs are equal" if len(digests) == 1 else f"the outputs DIFFER: {sorted(digests)}")
-    if given.out is not None:
-        given.out.write_text(
-            json.dumps({"model": given.model, "layer": given.layer, "ways": measured}) + "\n"
-        )
+    measured: dict[str, list[dict[str, float]]] = {way: [] for way in _WAYS}
+    for _ in range(_PROCESSES):
+        for way, found in measured.items():
+            found.append(_in_a_process(way, given))
+    digests = {result["sum"] for found in measured.values() for result in found}
+    page = _page(measured, given, are_equal=len(digests) == 1)
+    if given.print:
+        print(page.text())
+    else:
+        settings = {name: getattr(given, name) for name in _SETTINGS}
+        page.write("truncation", settings | {"ways": measured, "equal": len(digests) == 1})
     return 0 if len(digests) == 1 else 1
 
 
-def _in_a_process(way: str, given: argparse.Namespace) -> dict[str, float]:
-    options = ["model", "layer", "batch", "rounds", "threads"]
-    arguments = [f"--{name}={getattr(given, name)}" for name in options]
-    ran = subprocess.run(
-        [sys.executable, __file__, f"--measure={way}", *arguments], check=True, capture_output=True, text=True
+def _page(measured: dict[str, list[dict[str, float]]], given: argparse.Namespace, *, are_equal: bool) -> Page:
+    page = Page(f"A vision encoder read at layer {given.layer}: {given.model}", _command(given))
+    page.say(
+        f"Random weights, {given.batch} pictures a batch, fp32, {given.threads} thread(s). Each way ran in",
+        f"{_PROCESSES} processes of its own, in turn; seconds are the fastest of {given.rounds} batches in each, in",
+        "brackets both; memory is the mean.",
     )
+    page.table(
+        ["way", "parameters", "peak memory, MB", "of it by the batches, MB", "seconds a batch"],
+        [
+            [
+                _WAYS[way],
+                f"{found[0]['parameters']:,.0f}",
+                f"{mean(one['peak_mb'] for one in found):,.0f}",
+                f"{mean(one['grown_mb'] for one in found):,.0f}",
+                f"{min(one['seconds'] for one in found):.2f} "
+                f"({', '.join(format(one['seconds'], '.2f') for one in found)})",
+            ]
+            for way, found in measured.items()
+        ],
+    )
+    page.say(
+        "The sums of the outputs, in fp64, are equal."
+        if are_equal
+        else "**The outputs differ**, which they may not."
+    )
+    return page
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Measure truncated vision encoders and write docs/results/truncation.md."
+    )
+    parser.add_argument("--model", default="openai/clip-vit-large-patch14-336", help="a hub name with a card")
+    parser.add_argument("--layer", type=int, default=-2)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5, help="batches in each process; the fastest counts")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--print", action="store_true", help="print the page and write nothing")
+    parser.add_argument("--measure", choices=tuple(_WAYS), default=None, help=argparse.SUPPRESS)
+    return parser
+
+
+def _command(given: argparse.Namespace) -> str:
+    changed = [
+        f"--{name}={getattr(given, name)}"
+        for name in _SETTINGS
+        if getattr(given, name) != _parser().get_default(name)
+    ]
+    return " ".join(["python bench/truncation.py", *changed])
+
+
+def _in_a_process(way: str, given: argparse.Namespace) -> dict[str, float]:
+    arguments = [f"--{name}={getattr(given, name)}" for name in _SETTINGS]
+    ran = subprocess.run(
+        [sys.executable, __file__, f"--measure={way}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode != 0:
+        raise SystemExit(f"measuring '{way}' failed:\n{ran.stderr}")
     return json.loads(ran.stdout.splitlines()[-1])
 
 

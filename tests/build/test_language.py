@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer as Core
+from tokenizers.models import WordLevel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from isthmus.build.language import BuiltLanguage, build_language
 from isthmus.build.vision import Origin
 from isthmus.config.joining import Placeholder, Reuse
-from isthmus.config.language import Lora, PretrainedLanguage
+from isthmus.config.language import LlamaLanguage, Lora, PretrainedLanguage, TrainedTokenizer
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.parts.checkpoints import four_bit_settings
 from isthmus.parts.language.lora import LoraUpdate
@@ -37,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def built(folder: Path, placeholder: Placeholder = "virtual", **settings: object) -> BuiltLanguage:
     config = PretrainedLanguage(name=str(folder), context=64, **settings)
-    return build_language(config, Origin(), placeholder=placeholder, vocabulary=None)
+    return build_language(config, Origin(), placeholder=placeholder, tokenizer=None)
 
 
 @torch.no_grad()
@@ -99,7 +101,7 @@ def test_four_bit_weights_without_their_package_say_what_to_install(folder: Path
 
 def test_counting_needs_no_package(folder: Path) -> None:
     config = PretrainedLanguage(name=str(folder), context=64, quantize="nf4")
-    language = build_language(config, Origin(random=True), vocabulary=None)
+    language = build_language(config, Origin(random=True), tokenizer=None)
     plain = LlamaForCausalLM.from_pretrained(folder)
     assert sum(p.numel() for p in language.model.parameters()) == sum(p.numel() for p in plain.parameters())
 
@@ -115,6 +117,29 @@ def test_four_bit_weights_learn_through_their_update(folder: Path) -> None:
     assert torch.nn.functional.cosine_similarity(logits.float(), exact, dim=-1).min() > 0.9
     logits.float().square().mean().backward()
     assert all(p.grad is not None for p in language.lora.parameters() if p.requires_grad)
+
+
+def test_a_language_model_of_our_own_has_its_tokenizers_special_ids(tmp_path: Path) -> None:
+    """Special tokens in an order that `train_tokenizer` does not use: nothing but the tokenizer can say their ids."""
+    core = Core(WordLevel({"a": 0, "</s>": 1, "b": 2, "<pad>": 3, "<s>": 4}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    own = LlamaLanguage(
+        tokenizer=TrainedTokenizer(data="train", vocabulary=90),
+        width=16,
+        layers=1,
+        heads=2,
+        ffn=32,
+        context=32,
+    )
+    built_one = build_language(own, Origin(), tokenizer=tokenizer)
+    built_one.model.save_as_checkpoint(tmp_path)
+    network = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for settings in (network.config, network.generation_config):
+        assert (settings.pad_token_id, settings.bos_token_id, settings.eos_token_id) == (3, 4, 1)
+    assert built_one.model.vocabulary == 5
+    assert build_language(own, Origin(random=True), tokenizer=None).model.vocabulary == 90
 
 
 def test_placeholders_virtual_added_and_reused(folder: Path) -> None:

@@ -119,6 +119,36 @@ def test_textcaps(tmp_path: Path) -> None:
     assert names(source) == ["0054c9.jpg", "0a.jpg"]
 
 
+def test_textcaps_with_the_words_that_were_read(tmp_path: Path) -> None:
+    """As the rows of LLaVA-1.5's mixture are written: the question, a line with the words, commas between them."""
+    rows = [{"image_id": name, "caption_str": f"Caption {name}."} for name in ("a", "b")]
+    file = write(tmp_path / "t.json", {"data": rows})
+    read = [
+        {"image_id": "b", "ocr_tokens": [], "ocr_info": []},
+        {"image_id": "c", "ocr_tokens": ["other"]},
+        {"image_id": "a", "ocr_tokens": ["LESS", "IN", "$S", "<image>"]},
+    ]
+    source = TextCaps(file, tmp_path, ocr=write(tmp_path / "ocr.json", {"data": read}))
+    assert talk(source[0]) == [
+        "<image>\nProvide a one-sentence caption for the provided image.\n"
+        "Reference OCR token: LESS, IN, $S, <image>",
+        "Caption a.",
+    ]
+    # What was read is text, also where it looks like a marker.
+    assert sum(isinstance(part, ImagePart) for turn in source[0].turns for part in turn.parts) == 1
+    assert talk(source[1])[0] == "<image>\nProvide a one-sentence caption for the provided image."
+    with pytest.raises(
+        DataError, match=r"less\.json lacks 1 of 2 pictures, first a \(.*t\.json row 0\); expected the words"
+    ):
+        TextCaps(file, tmp_path, ocr=write(tmp_path / "less.json", {"data": read[:2]}))
+    with pytest.raises(
+        DataError, match=r"odd\.json row 0 has 'ocr_tokens' = a list; expected a list of texts"
+    ):
+        TextCaps(
+            file, tmp_path, ocr=write(tmp_path / "odd.json", {"data": [{"image_id": "a", "ocr_tokens": [1]}]})
+        )
+
+
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [

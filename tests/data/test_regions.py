@@ -1,6 +1,7 @@
 """RefCOCO and Visual Genome: boxes in shares of the picture, asked about both ways."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,20 @@ def test_refcoco(tmp_path: Path, space: Any, box: str) -> None:
     assert len(read_refcoco(*refcoco_files(tmp_path), tmp_path, split="testA")) == 1
 
 
-def test_a_published_pickle_is_refused_unread(tmp_path: Path) -> None:
-    _, instances = refcoco_files(tmp_path)
-    with pytest.raises(
-        DataError, match=r"refs\(unc\)\.p is a pickle, which can run code .* write its list as JSON"
-    ):
-        read_refcoco(tmp_path / "refs(unc).p", instances, tmp_path)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_the_published_pickle_is_read_as_its_list(tmp_path: Path, protocol: int) -> None:
+    refs, instances = refcoco_files(tmp_path)
+    published = tmp_path / "refs(unc).p"
+    published.write_bytes(pickle.dumps(json.loads(refs.read_text()), protocol=protocol))
+    rows, same = (read_refcoco(file, instances, tmp_path) for file in (refs, published))
+    assert [talk(sample) for sample in rows] == [talk(sample) for sample in same]
+    assert [sample.id for sample in rows] == [sample.id for sample in same]
+    published.write_bytes(pickle.dumps([{"split": "train"}], protocol=protocol))
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p row 0 has no 'ref_id'"):
+        read_refcoco(published, instances, tmp_path)
+    published.write_bytes(pickle.dumps({"refs": []}, protocol=protocol))
+    with pytest.raises(DataError, match=r"refs\(unc\)\.p holds an object; expected a list"):
+        read_refcoco(published, instances, tmp_path)
 
 
 def test_visual_genome(tmp_path: Path) -> None:

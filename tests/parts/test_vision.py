@@ -54,6 +54,38 @@ def test_vit_gives_the_tokens_it_is_asked_for() -> None:
         ViT(image_size=32, patch=8, shape=shape, features="pooled")
 
 
+@pytest.mark.parametrize(("layer", "blocks"), [(0, 0), (1, 1), (2, 2), (3, 3), (-1, 3), (-2, 2), (-4, 0)])
+def test_a_vit_that_ends_early_gives_what_the_whole_one_passes_on(layer: int, blocks: int) -> None:
+    torch.manual_seed(0)
+    shape = TransformerShape(width=16, num_layers=3, num_heads=2)
+    whole = ViT(image_size=32, patch=8, shape=shape, features="all").eval()
+    passed: list[torch.Tensor] = []
+    whole.transformer.blocks[0].register_forward_pre_hook(lambda block, given: passed.append(given[0]))
+    for block in whole.transformer.blocks:
+        block.register_forward_hook(lambda block, given, out: passed.append(out))
+    pixels = torch.randn(2, 3, 32, 32)
+    normed = whole(pixels)
+    cut = ViT(image_size=32, patch=8, shape=shape, features="all", layer=layer, final_norm=False).eval()
+    weights = {
+        name: tensor for name, tensor in whole.state_dict().items() if not name.startswith(cut.not_built)
+    }
+    assert len(whole.state_dict()) - len(weights) == 12 * (3 - blocks) + 2
+    cut.load_state_dict(weights)
+    assert torch.equal(cut(pixels), passed[layer])
+    assert torch.equal(whole.norm(passed[-1]), normed)
+
+
+def test_a_vit_has_no_layer_or_norm_that_is_not_there() -> None:
+    shape = TransformerShape(width=16, num_layers=3, num_heads=2)
+    with pytest.raises(ValueError, match=r"no layer 4: .* 3 layers; choose one from -4 to 3"):
+        ViT(image_size=32, patch=8, shape=shape, layer=4, final_norm=False)
+    with pytest.raises(
+        ValueError, match=r"belongs to the last layer \(3\), but layer -2 .*final_norm: false"
+    ):
+        ViT(image_size=32, patch=8, shape=shape, layer=-2)
+    assert ViT(image_size=32, patch=8, shape=shape, layer=-1).not_built == ()
+
+
 def test_folding_batch_norms_keeps_the_output() -> None:
     network = small_mobilenet()
     encoder = ConvolutionalEncoder(network=network, image_size=Size(64, 64), width=1280, stride=32)

@@ -1,4 +1,4 @@
-"""LLaVA's recipes: published counts at true size, losses that fall in small, and whole checkpoints that they start from."""
+"""LLaVA's recipes: published counts at true size, and whole checkpoints that they start from."""
 
 import json
 import sys
@@ -13,12 +13,10 @@ from transformers import LlavaNextForConditionalGeneration
 
 from isthmus.build.model import build_model
 from isthmus.config.load import load_recipe
-from isthmus.core.options import RunOptions
 from isthmus.data.scenes import words
 from isthmus.data.vocabulary import train_tokenizer
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.show import describe
-from isthmus.run.train import train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 
@@ -56,19 +54,6 @@ def test_show_counts_the_tokens_of_a_picture() -> None:
     for written, tokens in (("1000x300", 2182), ("300x1000", 2232), ("672x672", 2928)):
         said = small.isthmus("show", "llava_next", "--image-size", written, "--json").json
         assert said["visual_tokens"] == tokens
-
-
-@pytest.mark.parametrize("name", ["llava", "llava_1_5", "llava_next"])
-def test_in_small_the_loss_falls(tmp_path: Path, name: str) -> None:
-    changes = [
-        f"stages.{at}.{key}" for at in (0, 1) for key in ("steps=12", "batch_size=8", "checkpoint_every=12")
-    ]
-    recipe = load_recipe(f"tiny/{name}", [*changes, "stages.1.validation=null", "evaluation=null"])
-    train(recipe, out=tmp_path / "run", options=RunOptions(device="cpu"))
-    lines = (tmp_path / "run" / "instruct" / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["loss"] for line in lines]
-    # Measured with 16 steps: 0.54 to 0.55 for all three. Captions alone differ too much in length to show it so soon.
-    assert sum(losses[-3:]) < 0.75 * sum(losses[:3])
 
 
 @pytest.fixture(scope="module")

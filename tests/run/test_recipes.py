@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import small
 
-from isthmus.config.load import SHIPPED, load_recipe, parse_recipe, resolved_yaml, shipped_names
+from isthmus.config.load import (
+    SHIPPED,
+    load_recipe,
+    parse_recipe,
+    recipe_hash,
+    resolved_yaml,
+    shipped_names,
+    written_hash,
+)
 from isthmus.config.paths import DEFAULT_SHARED, SHARED
 
 NAMES = shipped_names()
@@ -20,6 +28,12 @@ def test_there_are_recipes_for_real_photos() -> None:
 def test_it_loads_and_its_resolved_form_is_equal(name: str) -> None:
     recipe = load_recipe(name)
     assert parse_recipe(resolved_yaml(recipe), name) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hash_of_its_resolved_file_is_its_hash(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert written_hash(small.written(tmp_path / "recipe.yaml", resolved_yaml(recipe))) == recipe_hash(recipe)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,14 +1,19 @@
 """`--resume`: bit for bit from every kind of stop, and refused where it does not fit."""
 
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
 
 import isthmus.run.train as running
+from isthmus.config import yaml
+from isthmus.config.recipe import Recipe
 
 
 def _finish(recipe: Path, run: Path) -> str:
@@ -150,6 +155,32 @@ def test_a_second_run_into_one_directory_is_refused(runs: small.Runs, recipes: P
     assert "--resume" in refused.sentence
     assert "--out" in refused.sentence
     assert small.final_hash(run) == before
+
+
+def _as_before_a_key_existed(recipe: Recipe) -> dict[str, Any]:
+    plain = recipe.model_dump(mode="json")
+    for stage in plain["stages"]:
+        del stage["group_by_modality"]
+    return plain
+
+
+def test_a_run_from_before_a_key_existed_goes_on_bit_for_bit(
+    runs: small.Runs, recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older_hash(recipe: Recipe) -> str:
+        text = json.dumps(_as_before_a_key_existed(recipe), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "isthmus.run.directory.resolved_yaml", lambda recipe: yaml.dump(_as_before_a_key_existed(recipe))
+        )
+        patched.setattr("isthmus.run.directory.recipe_hash", older_hash)
+        small.Killer("instruct", 2).install(patched)
+        assert small.isthmus("train", recipes / "own.yaml", "--out", tmp_path / "run").code == 130
+    assert "group_by_modality" not in (tmp_path / "run" / "recipe.yaml").read_text()
+    assert _finish(recipes / "own.yaml", tmp_path / "run") == small.final_hash(runs["own"][0])
+    assert small.isthmus("ask", tmp_path / "run", small.picture(tmp_path / "a.png"), "what ?").code == 0
 
 
 def test_a_recipe_changed_by_hand_is_refused(recipes: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import small
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from isthmus.build.workshop import open_workshop
 from isthmus.models.vision_language_model import VisionLanguageModel
@@ -68,6 +69,32 @@ def test_what_is_trained_moves_and_what_is_frozen_stays(runs: small.Runs, kind: 
         assert all("lora" in name or name.startswith("connector") for name in moved)
     assert moved == {name for name in stored if name in before}
     assert moved == learning
+
+
+def test_an_exported_language_model_ends_in_transformers_where_its_tokenizer_says(runs: small.Runs) -> None:
+    folder = runs["alone"][0] / "final" / "language"
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_ids_to_tokens([0, 2, 3]) == ["<pad>", "<s>", "</s>"]
+    for settings in (network.config, network.generation_config):
+        assert settings.pad_token_id == tokenizer.pad_token_id
+        assert settings.bos_token_id == tokenizer.bos_token_id
+        assert settings.eos_token_id == tokenizer.eos_token_id
+    prompt = tokenizer(
+        "a red circle", return_tensors="pt", add_special_tokens=False, return_token_type_ids=False
+    )
+
+    def one_more_word_then(end: int) -> int:
+        """How many tokens are written if the second is `end` and all others are a word."""
+
+        def scores(ids: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+            wanted = end if ids.shape[1] - prompt["input_ids"].shape[1] == 1 else 9
+            return torch.full_like(given, -1e9).index_fill_(1, torch.tensor([wanted]), 0.0)
+
+        written = network.generate(**prompt, logits_processor=LogitsProcessorList([scores]), max_new_tokens=6)
+        return written.shape[1] - prompt["input_ids"].shape[1]
+
+    assert one_more_word_then(tokenizer.eos_token_id) == 2
+    assert one_more_word_then(tokenizer.bos_token_id) == 6
 
 
 def test_the_shuffled_gap_is_measured_while_training(runs: small.Runs) -> None:

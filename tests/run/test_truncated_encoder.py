@@ -10,6 +10,7 @@ from transformers import SiglipConfig, SiglipModel
 
 from isthmus.build.model import build_model
 from isthmus.config.load import load_recipe
+from isthmus.data.vocabulary import load_tokenizer
 
 LAYERS = 3
 
@@ -55,7 +56,9 @@ def test_all_but_the_token_embeddings_learns(tmp_path: Path) -> None:
         parameter.numel() for module in left_out for parameter in module.parameters()
     )
 
-    before = build_model(load_recipe(recipe).model, seed=3, vocabulary=table // 16).state_dict()
+    tokenizer = load_tokenizer(str(run / "final"))
+    assert len(tokenizer) == table // 16
+    before = build_model(load_recipe(recipe).model, seed=3, tokenizer=tokenizer).state_dict()
     after = load_file(run / "final" / "model.safetensors")
     same = {name for name, weight in after.items() if torch.equal(weight, before[name])}
     assert same == {"language.network.model.embed_tokens.weight"}

@@ -47,7 +47,8 @@ def build_academic(config: AcademicSource) -> Source:
                 _path(config.file), images, split=config.split, per_picture=config.per_picture
             )
         case TextCapsSource():
-            return TextCaps(_path(config.file), images, names=config.names)
+            ocr = None if config.ocr is None else _path(config.ocr)
+            return TextCaps(_path(config.file), images, names=config.names, ocr=ocr)
         case RefCocoSource():
             return read_refcoco(
                 _path(config.refs),

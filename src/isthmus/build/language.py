@@ -13,6 +13,7 @@ from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import Language, LlamaLanguage, Lora, PretrainedLanguage, TransformerText
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.data.vocabulary import Tokenizer
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
@@ -35,7 +36,7 @@ def build_language(
     origin: Origin,
     *,
     placeholder: Placeholder = "virtual",
-    vocabulary: int | None,
+    tokenizer: Tokenizer | None,
     with_markers: bool = False,
 ) -> BuiltLanguage:
     """The causal language model.
@@ -44,7 +45,8 @@ def build_language(
         config: What the recipe says.
         origin: Where weights may come from.
         placeholder: How the places of pictures are written.
-        vocabulary: Ids of the tokenizer, where it was trained; None takes the recipe's largest number.
+        tokenizer: The tokenizer that a language model of our own takes its vocabulary and special ids from; None takes
+            the recipe's largest number and no special ids.
         with_markers: Give `<image>` and `<|endofchunk|>` trained rows, the two ids after the vocabulary.
 
     Raises:
@@ -54,17 +56,8 @@ def build_language(
     """
     match config:
         case LlamaLanguage():
-            shape = LlamaShape(
-                vocabulary=vocabulary or config.tokenizer.vocabulary,
-                width=config.width,
-                num_layers=config.layers,
-                num_heads=config.heads,
-                num_kv_heads=config.kv_heads or config.heads,
-                ffn=config.ffn,
-                context=config.context,
-                attention_dropout=config.dropout,
-            )
-            model, lora = LanguageModel(network=build_llama(shape), input_dropout=config.dropout), None
+            network = build_llama(_llama_shape(config, tokenizer))
+            model, lora = LanguageModel(network=network, input_dropout=config.dropout), None
         case PretrainedLanguage():
             model, lora = _pretrained(config, origin), config.lora
         case _:
@@ -73,6 +66,28 @@ def build_language(
     if with_markers:
         model.rows = TokenRows(network=model.network, num_rows=2)
     return BuiltLanguage(model=model, lora=added, placeholder_id=placeholder_of(placeholder, model))
+
+
+def _llama_shape(config: LlamaLanguage, tokenizer: Tokenizer | None) -> LlamaShape:
+    shape = LlamaShape(
+        vocabulary=config.tokenizer.vocabulary,
+        width=config.width,
+        num_layers=config.layers,
+        num_heads=config.heads,
+        num_kv_heads=config.kv_heads or config.heads,
+        ffn=config.ffn,
+        context=config.context,
+        attention_dropout=config.dropout,
+    )
+    if tokenizer is None:
+        return shape
+    return replace(
+        shape,
+        vocabulary=len(tokenizer),
+        pad_id=tokenizer.pad_token_id,
+        start_id=tokenizer.bos_token_id,
+        end_id=tokenizer.eos_token_id,
+    )
 
 
 def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
@@ -144,13 +159,15 @@ def placeholder_of(placeholder: Placeholder, model: LanguageModel) -> int:
     return new_id
 
 
-def build_text_encoder(config: TransformerText, *, embed_dim: int, vocabulary: int | None) -> TextEncoder:
-    """The text side of a dual encoder."""
+def build_text_encoder(
+    config: TransformerText, *, embed_dim: int, tokenizer: Tokenizer | None
+) -> TextEncoder:
+    """The text side of a dual encoder; without a tokenizer it has the recipe's largest vocabulary."""
     shape = TransformerShape(
         width=config.width, num_layers=config.layers, num_heads=config.heads, dropout=config.dropout
     )
     return TextEncoder(
-        vocabulary=vocabulary or config.tokenizer.vocabulary,
+        vocabulary=config.tokenizer.vocabulary if tokenizer is None else len(tokenizer),
         context=config.context,
         shape=shape,
         embed_dim=embed_dim,

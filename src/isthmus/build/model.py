@@ -10,6 +10,7 @@ from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.randomness import seed_of
+from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.model import Model as BuiltModel
@@ -23,7 +24,7 @@ def build_model(
     weights: Literal["random", "pretrained"] = "pretrained",
     device: str = "cpu",
     seed: int = 0,
-    vocabulary: int | None = None,
+    tokenizer: Tokenizer | None = None,
     frozen: frozenset[str] = frozenset(),
     network_allowed: bool = False,
 ) -> BuiltModel:
@@ -34,7 +35,8 @@ def build_model(
         weights: `pretrained` reads the named checkpoints; `random` builds the same architecture without them.
         device: Where parameters live; `meta` counts without memory (then weights must be random).
         seed: Drives the initial values of what is not pretrained.
-        vocabulary: Number of ids of a trained tokenizer; None takes the recipe's number.
+        tokenizer: The trained tokenizer, whose number of ids and special ids the text side takes; None takes the
+            recipe's largest number.
         frozen: Parts that no stage trains; they may be rewritten for speed.
         network_allowed: Hub names may be fetched.
 
@@ -46,11 +48,13 @@ def build_model(
     origin = Origin(random=weights == "random", network_allowed=network_allowed)
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(seed_of(seed, "weights"))
-        model = _assemble(config, origin, vocabulary=vocabulary, frozen=frozen)
+        model = _assemble(config, origin, tokenizer=tokenizer, frozen=frozen)
     return model.eval()
 
 
-def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: frozenset[str]) -> BuiltModel:
+def _assemble(
+    config: Model, origin: Origin, *, tokenizer: Tokenizer | None, frozen: frozenset[str]
+) -> BuiltModel:
     match config:
         case VisionLanguageModel():
             first = origin_of_parts(config, origin)
@@ -59,7 +63,7 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
                 config.language,
                 first,
                 placeholder=config.placeholder,
-                vocabulary=vocabulary,
+                tokenizer=tokenizer,
                 with_markers=config.has_markers,
             )
             spliced, attention = build_ways(config, vision=vision, language=language.model)
@@ -79,11 +83,11 @@ def _assemble(config: Model, origin: Origin, *, vocabulary: int | None, frozen: 
             return DualEncoderModel(
                 vision=vision,
                 image_head=build_image_head(config.image_head, vision=vision, embed_dim=config.embed_dim),
-                text=build_text_encoder(config.text, embed_dim=config.embed_dim, vocabulary=vocabulary),
+                text=build_text_encoder(config.text, embed_dim=config.embed_dim, tokenizer=tokenizer),
                 scale_init=config.scale_init,
             )
         case LanguageModel():
-            language = build_language(config.language, origin, vocabulary=vocabulary)
+            language = build_language(config.language, origin, tokenizer=tokenizer)
             return LanguageModelOnly(language=language.model, lora=language.lora)
         case _:
             assert_never(config)

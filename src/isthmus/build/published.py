@@ -1,8 +1,10 @@
 """The same model with every named checkpoint as it was published: whole, and with no rows of ours."""
 
+from typing import assert_never
+
 from isthmus.config.joining import Splice
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
-from isthmus.config.vision import PretrainedVision, Vision
+from isthmus.config.vision import PretrainedVision, Vision, VitVision
 
 
 def published_form(config: Model) -> Model:
@@ -26,4 +28,10 @@ def published_form(config: Model) -> Model:
 
 
 def _whole(vision: Vision) -> Vision:
-    return vision.model_copy(update={"layer": None}) if isinstance(vision, PretrainedVision) else vision
+    match vision:
+        case PretrainedVision():
+            return vision.model_copy(update={"layer": None})
+        case VitVision():
+            return vision.model_copy(update={"layer": None, "final_norm": True})
+        case _:
+            assert_never(vision)

@@ -60,16 +60,25 @@ def _vit(config: VitVision, origin: Origin) -> ViT:
             shape=shape,
             features=config.features,
             stem=config.stem,
+            layer=config.layer,
+            final_norm=config.final_norm,
         )
     except ValueError as error:
         raise RecipeError(f"model.vision: {error}") from error
     if config.weights is not None and not origin.random:
-        load_part(encoder, Path(locate(config.weights, path="model.vision.weights")), part="vision")
+        folder = Path(locate(config.weights, path="model.vision.weights"))
+        load_part(encoder, folder, part="vision", without=encoder.not_built)
     return encoder
 
 
-def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
+def load_part(module: torch.nn.Module, folder: Path, *, part: str, without: tuple[str, ...] = ()) -> None:
     """Fill a part from `folder/model.safetensors`, whose keys start with the part's name.
+
+    Args:
+        module: What is filled.
+        folder: Where the weights lie.
+        part: Its name.
+        without: What the names begin with, inside the part, of tensors that may lie there and are not read.
 
     Raises:
         CheckpointError: The file is missing or damaged, or keys or shapes differ; every difference is listed.
@@ -86,7 +95,10 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str) -> None:
         raise CheckpointError(
             f"{file} is damaged ({error}); make it again or restore it from a copy"
         ) from error
-    found = {name.removeprefix(prefix): weight for name, weight in tensors.items() if name.startswith(prefix)}
+    inside = {
+        name.removeprefix(prefix): weight for name, weight in tensors.items() if name.startswith(prefix)
+    }
+    found = {name: weight for name, weight in inside.items() if not name.startswith(without)}
     expected = module.state_dict()
     wrong = mismatches(found, expected)
     if wrong:

@@ -1,7 +1,8 @@
 """Everything one run works with, built once from its recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from isthmus.build.features import fill_store, open_store
@@ -12,7 +13,9 @@ from isthmus.build.text import build_tokenizer
 from isthmus.build.vision import Origin, build_image_processor
 from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
+from isthmus.config.stages import TrainStage
 from isthmus.core.devices import choose_device
+from isthmus.core.errors import RecipeError
 from isthmus.core.options import RunOptions
 from isthmus.data.images import ImageProcessor
 from isthmus.data.processor import LanguageProcessor, Processor, VisionLanguageProcessor
@@ -36,7 +39,8 @@ class Workshop:
         tokenizer: Its tokenizer.
         images: Prepares pictures; None for a model that sees none.
         store: The feature store, or None.
-        processor: Makes rows.
+        processor: Makes rows by the language model's template.
+        stage_processors: Makes rows for the stages that have a template of their own.
     """
 
     recipe: Recipe
@@ -45,6 +49,11 @@ class Workshop:
     images: ImageProcessor | None
     store: FeatureStore | None
     processor: Processor
+    stage_processors: Mapping[str, Processor]
+
+    def processor_of(self, stage: TrainStage) -> Processor:
+        """What makes a stage's rows, in training and validation."""
+        return self.stage_processors.get(stage.name, self.processor)
 
     @property
     def template(self) -> ChatTemplate | None:
@@ -113,7 +122,7 @@ def open_workshop(
     model = build_model(
         config,
         seed=recipe.seed,
-        vocabulary=len(tokenizer),
+        tokenizer=tokenizer,
         frozen=frozen,
         network_allowed=options.allow_network,
     ).to(device)
@@ -124,9 +133,25 @@ def open_workshop(
         if recipe.features is not None and recipe.features.store:
             store = open_store(recipe.features, config=config.vision, vision=vision_of(model), images=images)
     prompt = recipe.evaluation.prompt if recipe.evaluation is not None else None
-    processor = build_processor(
-        config, model, tokenizer, images=images, stored=store, prompt=prompt, template=template
-    )
+    make = partial(build_processor, config, model, tokenizer, images=images, stored=store, prompt=prompt)
     return Workshop(
-        recipe=recipe, model=model, tokenizer=tokenizer, images=images, store=store, processor=processor
+        recipe=recipe,
+        model=model,
+        tokenizer=tokenizer,
+        images=images,
+        store=store,
+        processor=make(template=template),
+        stage_processors=_stage_processors(recipe, make),
     )
+
+
+def _stage_processors(recipe: Recipe, make: Callable[..., Processor]) -> dict[str, Processor]:
+    """Made before the first stage runs, so that a template which does not fit a later one is refused at once."""
+    made = {}
+    for stage in recipe.stages:
+        if stage.template is not None:
+            try:
+                made[stage.name] = make(template=ChatTemplate.from_name(stage.template))
+            except RecipeError as error:
+                raise RecipeError(f"stage {stage.name}: {error}") from error
+    return made

@@ -78,6 +78,9 @@ class TextCapsSource(Settings):
     """The folder of the pictures."""
     names: str = "{id}.jpg"
     """How they are called."""
+    ocr: str | None = None
+    """The words that were read in the pictures (TextVQA's Rosetta file, JSON), told after the question as in LLaVA-1.5;
+    null: not told."""
 
 
 class RefCocoSource(Settings):
@@ -85,7 +88,7 @@ class RefCocoSource(Settings):
 
     kind: Literal["refcoco"] = "refcoco"
     refs: str
-    """The references as JSON; the published pickle is refused."""
+    """The references: the published `refs(…).p`, of which only plain data is read, or its list as JSON."""
     instances: str
     """`instances.json`: pictures and boxes."""
     images: str

@@ -134,6 +134,9 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
         yield Mistake(path=place, found="'language'", allowed=allowed)
+    if stage.template is not None and isinstance(model, DualEncoder):
+        allowed = "null, because a dual_encoder reads texts without a chat template"
+        yield Mistake(path=(*path, "template"), found=f"'{stage.template}'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
         rows.append((("validation", "rows"), stage.validation.rows))

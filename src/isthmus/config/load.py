@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -85,5 +86,22 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 def recipe_hash(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe as canonical JSON; the same on every machine."""
-    canonical = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return _hash(recipe.model_dump(mode="json"))
+
+
+def written_hash(file: Path) -> str:
+    """The `recipe_hash` that a resolved recipe had when it was written; keys that exist since then do not change it.
+
+    Raises:
+        RecipeError: The file cannot be read or is no YAML.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {file} cannot be read: {error}") from error
+    return _hash(yaml.parse(text, str(file))[0])
+
+
+def _hash(plain: Any) -> str:
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -79,6 +79,8 @@ class TrainStage(Settings):
     """The source it learns from."""
     rows: Rows
     """How its samples are read."""
+    template: str | None = None
+    """Name of the chat template of this stage's rows; null: the language model's, which judging and use always take."""
     captions: Literal["one", "all", "each"] = "one"
     """One caption of each sample an epoch; every caption as a row; or all captions of a picture in one row."""
     group_by_modality: bool = False

@@ -54,10 +54,13 @@ class VitVision(Settings):
     """How pixels become tokens: one linear map a patch, or small strided convolutions (Xiao et al., 2021)."""
     weights: str | None = None
     """`shipped:NAME`, a folder that a run wrote, or null: random."""
+    layer: int | None = None
+    """Whose output is used: 0 the embeddings, k what leaves block k, -1 the last block, -2 the one before; nothing
+    behind it is built. null: the last block."""
     features: Literal["patches", "all", "cls"] = "patches"
     """Which outputs are used."""
-    final_norm: Literal[True] = True
-    """The last normalisation is always applied to them."""
+    final_norm: bool = True
+    """Whether the last normalisation is built and applied to them; false at every layer but the last."""
     resize: Resize = "squash"
     """How pictures get the right size."""
 
@@ -70,6 +73,12 @@ class VitVision(Settings):
         if self.width % self.heads:
             allowed = f"a number that divides width = {self.width}"
             mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        if self.layer is not None and not -self.layers - 1 <= self.layer <= self.layers:
+            allowed = f"a layer from {-self.layers - 1} to {self.layers}, or null"
+            mistakes.append(Mistake(path=("layer",), found=str(self.layer), allowed=allowed))
+        elif self.layer not in (None, -1, self.layers) and self.final_norm:
+            allowed = f"false, because the normalisation belongs to the last layer and layer is {self.layer}"
+            mistakes.append(Mistake(path=("final_norm",), found="true", allowed=allowed))
         refuse(mistakes)
         return self
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml
+from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.training.durability import sync, write_json
@@ -19,6 +19,7 @@ from isthmus.training.durability import sync, write_json
 TEMPLATE = "template.json"
 """The chat template in `final/`."""
 
+_HASH = "recipe.sha256"
 _PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
 
 
@@ -32,6 +33,12 @@ class RunDirectory:
     def recipe_file(self) -> Path:
         """The resolved recipe."""
         return self.path / "recipe.yaml"
+
+    @property
+    def recipe_hash(self) -> str:
+        """The resolved recipe's hash as it was when the run was made; empty where it is missing."""
+        file = self.path / _HASH
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
     @property
     def tokenizer(self) -> Path:
@@ -105,12 +112,11 @@ class RunDirectory:
                 f"{self.path} is no run directory (it has no recipe.yaml); give the folder that `isthmus train` wrote"
             )
         recipe = load_recipe(str(self.recipe_file))
-        hash_file = self.path / "recipe.sha256"
-        kept = hash_file.read_text(encoding="utf-8").strip() if hash_file.is_file() else "nothing"
-        if kept != recipe_hash(recipe):
+        kept, found = self.recipe_hash, written_hash(self.recipe_file)
+        if kept != found:
             raise CheckpointError(
-                f"{self.recipe_file} was changed after the run was made (its hash is {recipe_hash(recipe)[:12]}, "
-                f"expected {kept[:12]}); restore it, or train again in a new directory"
+                f"{self.recipe_file} was changed after the run was made (its hash is {found[:12]}, "
+                f"expected {kept[:12] or 'nothing'}); restore it, or train again in a new directory"
             )
         return recipe
 
@@ -128,7 +134,7 @@ class RunDirectory:
             self._check_same(recipe)
             return
         write_json(self.path / "environment.json", environment())
-        (self.path / "recipe.sha256").write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
+        (self.path / _HASH).write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
         # Last and by a rename, because a recipe is what makes a directory a run.
         unfinished = self.path / "recipe.yaml.tmp"
         unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")

@@ -236,7 +236,7 @@ def _provenance(
         seed=recipe.seed,
         versions=tuple((name, str(version)) for name, version in versions.items()),
         recipe_yaml=directory.recipe_file.read_text(encoding="utf-8"),
-        recipe_sha256=(directory.path / "recipe.sha256").read_text(encoding="utf-8").strip(),
+        recipe_sha256=directory.recipe_hash,
         notes=notes,
     )
 

@@ -15,7 +15,7 @@ from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.core.tiling import Cut, best_grid
-from isthmus.data.vocabulary import load_tokenizer
+from isthmus.data.vocabulary import Tokenizer, load_tokenizer
 from isthmus.inspection.parameters import InnerRow, PartRow, part_rows, stage_split
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
@@ -39,9 +39,9 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
     run = RunDirectory(Path(target))
     is_trained = run.recipe_file.is_file() and (run.tokenizer / "tokenizer.json").is_file()
     # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
-    vocabulary = len(load_tokenizer(str(run.tokenizer))) if is_trained else None
+    tokenizer = load_tokenizer(str(run.tokenizer)) if is_trained else None
     return describe(
-        recipe_of(target), image_size=image_size, vocabulary=vocabulary, network_allowed=network_allowed
+        recipe_of(target), image_size=image_size, tokenizer=tokenizer, network_allowed=network_allowed
     )
 
 
@@ -55,7 +55,7 @@ def describe(
     recipe: Recipe,
     *,
     image_size: Size | None = None,
-    vocabulary: int | None = None,
+    tokenizer: Tokenizer | None = None,
     network_allowed: bool = False,
 ) -> dict[str, object]:
     """The parameter table of a recipe, built on the meta device.
@@ -63,7 +63,7 @@ def describe(
     Args:
         recipe: What is built.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
-        vocabulary: Entries of the trained tokenizer; None takes the most that the recipe allows.
+        tokenizer: The trained tokenizer, whose entries are counted; None takes the most that the recipe allows.
         network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
@@ -77,7 +77,7 @@ def describe(
             config,
             weights="random",
             device="meta",
-            vocabulary=vocabulary,
+            tokenizer=tokenizer,
             network_allowed=network_allowed,
         )
         return model, _with_blocks(part_rows(model, kinds_of(config)))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
-from isthmus.config.load import recipe_hash
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory
@@ -72,7 +71,7 @@ def train(
     with DirectoryLock(out), StopSignals() as stop:
         directory.begin(recipe, resume=resume)
         workshop = open_workshop(recipe, options, tokenizer_folder=directory.tokenizer)
-        announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
+        announce(describe(recipe, tokenizer=workshop.tokenizer), options)
         _store_features(workshop, stop)
         first = _first_weights(workshop)
         results = []
@@ -144,7 +143,7 @@ def _run_stage(
     device = next(workshop.model.parameters()).device
     with (
         BatchStream(
-            processor=workshop.processor,
+            processor=workshop.processor_of(stage),
             source=workshop.source(stage.data),
             options=stream_options(workshop.recipe, stage),
         ) as stream,
@@ -152,7 +151,7 @@ def _run_stage(
     ):
         settings = stage_settings(workshop.recipe, stage, steps_per_epoch=stream.steps_per_epoch)
         identity = CheckpointIdentity.here(
-            recipe_hash=recipe_hash(workshop.recipe), frozen_hash=frozen_hash(model, split)
+            recipe_hash=directory.recipe_hash, frozen_hash=frozen_hash(model, split)
         )
         settings = replace(settings, device=device, precision=options.precision)
         trainer = Trainer(
@@ -265,13 +264,13 @@ def _summary(result: StageResult) -> dict[str, Any]:
 def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     """Build everything and look at one batch of each stage."""
     workshop = open_workshop(recipe, options, tokenizer_folder=None)
-    announce(describe(recipe, vocabulary=len(workshop.tokenizer)), options)
+    announce(describe(recipe, tokenizer=workshop.tokenizer), options)
     stages = []
     for stage in recipe.stages:
         model = cast(TrainableModule, workshop.model)
         split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
         source, chosen = workshop.source(stage.data), stream_options(recipe, stage)
-        with BatchStream(processor=workshop.processor, source=source, options=chosen) as stream:
+        with BatchStream(processor=workshop.processor_of(stage), source=source, options=chosen) as stream:
             batch = stream.micro_batches(0)[0]
             steps = stage_settings(recipe, stage, steps_per_epoch=stream.steps_per_epoch).num_steps
         encoded = workshop.model.encode(batch.to(next(workshop.model.parameters()).device))

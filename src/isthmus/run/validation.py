@@ -35,7 +35,7 @@ class Validation:
         self._objectives = build_objectives(stage, workshop.model)
         self._rows = Pass(
             workshop.source(settings.data),
-            workshop.processor,
+            workshop.processor_of(stage),
             rows=settings.rows or stage.rows,
             batch_size=_ROWS_AT_ONCE,
             limit=settings.limit,

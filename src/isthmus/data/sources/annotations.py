@@ -48,10 +48,14 @@ class Record:
             raise self.wrong(key, "a text")
         return value.strip()
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """One or more texts."""
+    def texts(self, key: str, *, least: int = 1) -> tuple[str, ...]:
+        """Texts, at least so many of them."""
         value = self.values.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        if (
+            not isinstance(value, list)
+            or len(value) < least
+            or not all(isinstance(one, str) for one in value)
+        ):
             raise self.wrong(key, "a list of texts")
         return tuple(value)
 
@@ -115,7 +119,15 @@ def load_rows(file: Path, key: str | None = None) -> Iterator[Record]:
     Raises:
         DataError: The file, or a row, is something else.
     """
-    found = load_json(file)
+    return rows_of(load_json(file), file, key)
+
+
+def rows_of(found: object, file: Path, key: str | None = None) -> Iterator[Record]:
+    """The rows of what a file holds: a list, or the list under `key` of an object; counted from 0.
+
+    Raises:
+        DataError: It, or a row, is something else.
+    """
     rows = found if key is None else Record.of(found, str(file)).values.get(key)
     if not isinstance(rows, list):
         expected = "a list" if key is None else f"an object with a list '{key}'"

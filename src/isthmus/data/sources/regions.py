@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 from isthmus.core.errors import DataError
 from isthmus.core.randomness import order_of, seed_of
 from isthmus.core.sizes import Size
-from isthmus.data.sources.annotations import Asked, Questions, Record, load_json, load_rows
+from isthmus.data.sources.annotations import Asked, Questions, Record, load_json, load_rows, rows_of
+from isthmus.data.sources.plain_pickle import load_plain_pickle
 
 Space = Literal["padded", "picture"]
 """What coordinates are shares of: the picture padded to a square, as LLaVA-1.5 sees it, or the picture itself."""
 
+_PICKLES = (".p", ".pkl", ".pickle")
 _DESCRIBE = "Please provide a short description for this region: {}."
 _LOCATE = "Please provide the bounding box coordinate of the region this sentence describes: {}."
 
@@ -67,17 +69,13 @@ def read_refcoco(
 ) -> Questions:
     """RefCOCO, RefCOCO+ and RefCOCOg (Yu et al., 2016; Mao et al., 2016).
 
-    The published `refs(...).p` is a pickle, which can run code when it is read; it is taken here as JSON of the same
-    list. Each reference is one question; which of its sentences is taken, and which of the two ways of asking, follows
-    from seed and id.
+    The references are the published `refs(...).p`, a pickle of which nothing but plain data is read, or JSON of the
+    same list. Each reference is one question; which of its sentences is taken, and which of the two ways of asking,
+    follows from seed and id.
 
     Raises:
         DataError: A file or row cannot be understood, a reference names what is not there, or none is of this split.
     """
-    if refs.suffix in (".p", ".pkl", ".pickle"):
-        raise DataError(
-            f"{refs} is a pickle, which can run code when it is read; write its list as JSON once, where you trust it"
-        )
     asked = _references(refs, instances, split, space, seed)
     return Questions(asked, images=images, name=f"RefCOCO {split}", per_picture=per_picture)
 
@@ -86,7 +84,8 @@ def _references(refs: Path, instances: Path, split: str, space: Space, seed: int
     whole = Record.of(load_json(instances), str(instances))
     pictures = {row.name("id"): row for row in whole.records("images")}
     boxes = {row.name("id"): row for row in whole.records("annotations")}
-    for row in load_rows(refs):
+    listed = load_plain_pickle(refs) if refs.suffix in _PICKLES else load_json(refs)
+    for row in rows_of(listed, refs):
         if row.text("split") != split:
             continue
         name, sentences = row.name("ref_id"), row.records("sentences")

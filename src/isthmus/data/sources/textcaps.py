@@ -8,23 +8,29 @@ from isthmus.data.samples import ImagePart, Sample, Source, Turn
 from isthmus.data.sources.annotations import CAPTION, load_rows, picture_name
 from isthmus.data.sources.folder import ImageFolder
 
+OCR = "\nReference OCR token: {}"
+"""How LLaVA-1.5's rows tell the words that were read."""
+
 
 @final
 class TextCaps(Source):
     """One row a picture with all its captions; the conversation asks for a caption and answers with the first.
 
-    LLaVA-1.5's own rows also list words that an OCR system read; those are in another file and are left out.
+    LLaVA-1.5's own rows also list, after the question, the words that an OCR system read in the picture. TextVQA, whose
+    pictures these are, publishes them.
 
     Args:
         file: An object whose list `data` has one caption a row (`image_id`, `caption_str`).
         images: Where the pictures lie.
         names: How they are called.
+        ocr: An object whose list `data` has the words of one picture a row (`image_id`, `ocr_tokens`); with
+            None, and for a picture in which no word was read, the question stands alone.
 
     Raises:
-        DataError: The file or a row cannot be understood, or there is none.
+        DataError: A file or a row cannot be understood, there is no row, or the words of a picture are missing.
     """
 
-    def __init__(self, file: Path, images: Path, *, names: str = "{id}.jpg") -> None:
+    def __init__(self, file: Path, images: Path, *, names: str = "{id}.jpg", ocr: Path | None = None) -> None:
         self._images = ImageFolder(images)
         self._captions: dict[str, list[str]] = {}
         self._origins: dict[str, str] = {}
@@ -37,7 +43,18 @@ class TextCaps(Source):
         if not self._captions:
             raise DataError(f"{file} holds no caption; expected at least one")
         self._order = tuple(self._captions)
+        self._words = {} if ocr is None else self._read(ocr)
         self.format = f"TextCaps ({len(self._order):,} pictures)"
+
+    def _read(self, ocr: Path) -> dict[str, tuple[str, ...]]:
+        found = {row.name("image_id"): row.texts("ocr_tokens", least=0) for row in load_rows(ocr, "data")}
+        missing = [name for name in self._order if name not in found]
+        if missing:
+            raise DataError(
+                f"{ocr} lacks {len(missing):,} of {len(self._order):,} pictures, first {missing[0]} "
+                f"({self._origins[missing[0]]}); expected the words of the same split"
+            )
+        return found
 
     def __len__(self) -> int:
         return len(self._order)
@@ -45,14 +62,15 @@ class TextCaps(Source):
     def sample(self, index: int) -> Sample:
         """The picture at `index`, unread, with its captions."""
         name = self._order[index]
-        captions = tuple(self._captions[name])
+        captions, words = tuple(self._captions[name]), self._words.get(name, ())
+        read = OCR.format(", ".join(words)) if words else ""
         return Sample(
             id=name,
             origin=self._origins[name],
             images=(self._images.image(picture_name(self._names, name), self._origins[name]),),
             captions=captions,
             turns=(
-                Turn("user", (ImagePart(0), f"\n{CAPTION}")),
+                Turn("user", (ImagePart(0), f"\n{CAPTION}{read}")),
                 Turn("assistant", (captions[0],)),
             ),
         )

@@ -26,6 +26,9 @@ class LlamaShape:
         ffn: Width of the gated feed-forward.
         context: Largest number of positions.
         attention_dropout: Fraction of attention weights dropped in training.
+        pad_id: What fills rows up, as the tokenizer has it; None where no tokenizer is known yet.
+        start_id: The tokenizer's first token, or None.
+        end_id: The tokenizer's last token, at which generation in transformers stops, or None.
     """
 
     vocabulary: int
@@ -36,6 +39,9 @@ class LlamaShape:
     ffn: int
     context: int
     attention_dropout: float = 0.0
+    pad_id: int | None = None
+    start_id: int | None = None
+    end_id: int | None = None
 
 
 class LanguageModel(nn.Module):
@@ -130,7 +136,7 @@ def positions_of(attention_mask: Bool[Tensor, "row token"]) -> Int[Tensor, "row 
 
 
 def build_llama(shape: LlamaShape) -> PreTrainedModel:
-    """A small language model with random weights and tied embeddings; ids 0, 1, 2 are padding, start and end."""
+    """A small language model with random weights and tied embeddings."""
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
@@ -143,9 +149,9 @@ def build_llama(shape: LlamaShape) -> PreTrainedModel:
         tie_word_embeddings=True,
         # The usual 0.02 is made for widths in the thousands; with it a small model needs about twice the steps.
         initializer_range=shape.width**-0.5,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        pad_token_id=shape.pad_id,
+        bos_token_id=shape.start_id,
+        eos_token_id=shape.end_id,
     )
     return LlamaForCausalLM(config)
 

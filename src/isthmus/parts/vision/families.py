@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModel, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedModel
 
 from isthmus.parts.checkpoints import PretrainedSource, load_network
-from isthmus.parts.vision.encoder import Features
+from isthmus.parts.vision.encoder import Features, check_final_norm, depth_of
 
 Reading = Literal["last", "normalised", "before_norm"]
 """Which hidden states leave a network: its last as it gives them, those with its last normalisation applied here, or
@@ -87,7 +87,7 @@ def build_transformer(config: PretrainedConfig, source: PretrainedSource, choice
     family = FAMILIES[config.model_type]
     config = copy.deepcopy(config)
     num_layers = int(config.num_hidden_layers)
-    depth = _depth(choice, num_layers)
+    depth = None if choice.layer is None else depth_of(choice.layer, num_layers=num_layers)
     num_prefix = family.num_prefix + int(config.to_dict().get("num_register_tokens", 0))
     _check(choice, config.model_type, num_prefix, depth=depth, num_layers=num_layers)
     if depth is not None:
@@ -117,20 +117,6 @@ def last_norm(network: PreTrainedModel) -> nn.Module:
     return network.get_submodule(FAMILIES[cast(str, network.config.model_type)].norm)
 
 
-def _depth(choice: Choice, num_layers: int) -> int | None:
-    """How many layers are built, or None for the whole network."""
-    if choice.layer is None:
-        return None
-    depth = choice.layer + num_layers + 1 if choice.layer < 0 else choice.layer
-    if not 0 <= depth <= num_layers:
-        raise ValueError(
-            f"there is no layer {choice.layer}: this encoder has {num_layers} layers; choose one from "
-            f"{-num_layers - 1} to {num_layers} (0 is the embeddings, {num_layers} or -1 the last layer, -2 the one "
-            "before), or null for the whole network"
-        )
-    return depth
-
-
 def _check(choice: Choice, model_type: str, num_prefix: int, *, depth: int | None, num_layers: int) -> None:
     if choice.features == "cls" and num_prefix == 0:
         raise ValueError(
@@ -151,8 +137,5 @@ def _check(choice: Choice, model_type: str, num_prefix: int, *, depth: int | Non
             raise ValueError(
                 f"features '{choice.features}' are always normalised; set final_norm: true, or use patches, all or cls"
             )
-    if depth is not None and depth < num_layers and choice.final_norm:
-        raise ValueError(
-            f"the last normalisation belongs to the last layer ({num_layers}), but layer {choice.layer} is asked for; "
-            "set final_norm: false"
-        )
+    if choice.layer is not None and choice.final_norm:
+        check_final_norm(choice.layer, num_layers=num_layers)

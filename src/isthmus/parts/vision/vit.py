@@ -11,7 +11,7 @@ from isthmus.core.sizes import Size
 from isthmus.nn.patches import ConvolutionalStem, PatchEmbedding, patch_grid
 from isthmus.nn.positions import GridPositions
 from isthmus.nn.transformer import Transformer, TransformerShape
-from isthmus.parts.vision.encoder import Features, VisionEncoder
+from isthmus.parts.vision.encoder import Features, VisionEncoder, check_final_norm, depth_of
 
 
 class ViT(VisionEncoder):
@@ -25,6 +25,8 @@ class ViT(VisionEncoder):
         shape: TransformerShape,
         features: Features = "patches",
         stem: Literal["linear", "convolutional"] = "linear",
+        layer: int | None = None,
+        final_norm: bool = True,
     ) -> None:
         """Build the encoder.
 
@@ -34,9 +36,13 @@ class ViT(VisionEncoder):
             shape: Sizes of the blocks.
             features: `patches`, `all` (CLS first) or `cls`.
             stem: How pixels become tokens: one linear map a patch, or small convolutions (Xiao et al., 2021).
+            layer: Whose output leaves: 0 the embeddings, k what leaves block k, -1 the last block; later blocks are not
+                built. None: the last.
+            final_norm: Whether the norm behind the last block is built and applied; not at an earlier one.
 
         Raises:
-            ValueError: `features` asks for a pooled or projected vector, which this encoder does not have.
+            ValueError: `features` asks for a pooled or projected vector, which this encoder does not have, or there is
+                no such layer or no norm behind it.
         """
         super().__init__()
         if features not in ("patches", "all", "cls"):
@@ -52,7 +58,15 @@ class ViT(VisionEncoder):
         self.positions = GridPositions(grid=patch_grid(self.image_size, patch), width=shape.width)
         self.cls = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape.width), std=0.02))
         self.transformer = Transformer(shape)
-        self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps)
+        depth = shape.num_layers if layer is None else depth_of(layer, num_layers=shape.num_layers)
+        if layer is not None and final_norm:
+            check_final_norm(layer, num_layers=shape.num_layers)
+        self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if final_norm else nn.Identity()
+        self.not_built = tuple(f"transformer.blocks.{at}." for at in range(depth, shape.num_layers))
+        """What the names of tensors begin with that the whole encoder has and this one lacks."""
+        if not final_norm:
+            self.not_built = (*self.not_built, "norm.")
+        del self.transformer.blocks[depth:]
 
     def num_tokens(self, size: Size) -> int:
         """One token a patch, plus CLS where it is kept."""

@@ -1,0 +1,74 @@
+"""The tiny twin of each published model, whole: it learns to look at pictures of compositions it never saw."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import isthmus
+from isthmus.config.load import load_recipe
+from isthmus.core.options import RunOptions
+from isthmus.data.sources.scenes import SceneSource
+from isthmus.run.evaluate import evaluate
+from isthmus.run.train import train
+
+CONTROLS = ("blank", "shuffled", "wrong")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a twin has to reach on the 1,000 test questions.
+
+    Attributes:
+        real: Least share of right answers with the right picture.
+        lead: Least lead of that share over the best control's.
+    """
+
+    real: float
+    lead: float
+
+
+BARS = {
+    "llava": Bar(real=0.30, lead=0.02),
+    "llava_1_5": Bar(real=0.30, lead=0.02),
+    "llava_next": Bar(real=0.30, lead=0.02),
+    "flamingo": Bar(real=0.30, lead=0.02),
+    "visual_text_model": Bar(real=0.30, lead=0.02),
+    "anymal": Bar(real=0.30, lead=0.02),
+    "clipcap": Bar(real=0.30, lead=0.02),
+    "siglip_gemma": Bar(real=0.30, lead=0.02),
+}
+"""Of each twin; above these, the right picture always has to beat the upper end of every control's 95% interval."""
+
+
+def learnt(name: str, out: Path, *changes: str) -> tuple[dict[str, Any], float]:
+    """Train a twin and judge it; returns what `isthmus evaluate` found and the seconds of training."""
+    trained = train(load_recipe(f"tiny/{name}", changes), out=out, options=RunOptions())
+    seconds = sum(stage["seconds"] for stage in trained["stages"])
+    return evaluate(out, split="test", options=RunOptions()), seconds
+
+
+def shown(name: str, judged: dict[str, Any], seconds: float) -> str:
+    answers = judged["controls"]["answers"]
+    shares = [
+        f"{picture} {one['accuracy']:.3f} ({one['interval'][0]:.3f} to {one['interval'][1]:.3f})"
+        for picture, one in answers.items()
+    ]
+    return f"tiny/{name}, {seconds:.0f} s: {', '.join(shares)}"
+
+
+@pytest.mark.learns
+@pytest.mark.parametrize("name", BARS)
+def test_a_twin_learns_to_look(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged, seconds = learnt(name, tmp_path / "run")
+    with capsys.disabled():
+        print(f"\n{shown(name, judged, seconds)}")
+    answers = judged["controls"]["answers"]
+    real, best = answers["real"]["accuracy"], max(answers[control]["accuracy"] for control in CONTROLS)
+    for control in CONTROLS:
+        assert real > answers[control]["interval"][1], control
+    assert real >= BARS[name].real
+    assert real - best >= BARS[name].lead
+    scene = SceneSource(split="test", num_samples=1).sample(0)
+    assert isthmus.load(tmp_path / "run").answer(scene.images[0].picture(), scene.question)
