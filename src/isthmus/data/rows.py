@@ -72,7 +72,8 @@ def _text_turns(sample: Sample, choice: int) -> tuple[Turn, ...]:
         return Turn("user", (sample.question,)), Turn("assistant", (sample.answers[0],))
     _expect(sample, sample.turns, "text", "text")
     return tuple(
-        Turn(turn.role, tuple(part for part in turn.parts if not isinstance(part, ImagePart))) for turn in sample.turns
+        Turn(turn.role, tuple(part for part in turn.parts if not isinstance(part, ImagePart)))
+        for turn in sample.turns
     )
 
 

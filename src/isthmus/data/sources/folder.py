@@ -233,8 +233,8 @@ def _turns(messages: Any, num_images: int, where: str) -> tuple[Turn, ...]:
         # Text-only messages: the pictures stand before the first user turn's words.
         at = next((at for at, turn in enumerate(turns) if turn.role == "user"), None)
         if at is not None:
-            parts = [*(ImagePart(index) for index in range(num_images)), *turns[at].parts]
-            turns[at], used = Turn("user", tuple(parts)), num_images
+            pictures = tuple(ImagePart(index) for index in range(num_images))
+            turns[at], used = Turn("user", (*pictures, *turns[at].parts)), num_images
     if used != num_images and turns:
         raise DataError(
             f"{where} has {used} image part(s) in its messages, but names {num_images} picture(s); expected as many"
