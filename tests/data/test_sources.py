@@ -226,7 +226,7 @@ def test_scenes_are_drawn_when_looked_at() -> None:
     assert [turn.role for turn in source.text_sample(3).turns[:2]] == ["user", "assistant"]
     assert [turn.role for turn in sample.turns[:2]] == ["user", "assistant"]
     assert sample.turns[0].text == question.text
-    assert len(sample.turns) <= 12
+    assert len(sample.turns) <= 18
     assert source[1:4].text_sample(2) == source.text_sample(3)
 
 

@@ -115,3 +115,29 @@ def test_resampler_latents_are_keys_too() -> None:
     expected = latents[0] + layer.attention.out(mixed)
     expected = expected + layer.ffn(expected)
     assert torch.allclose(layer(latents, patches)[0], expected, atol=1e-6)
+
+
+def test_pixel_shuffle_with_an_mlp_is_internvls() -> None:
+    """Norm, linear, GELU, linear on 2 x 2 neighbours, written out by hand; then one vector for each place."""
+    torch.manual_seed(0)
+    connector = PixelShuffleConnector(
+        vision_width=3,
+        language_width=5,
+        factor=2,
+        mlp=MLPShape(hidden=7, norm=True),
+        num_positions=4,
+    )
+    patches = torch.randn(2, 16, 3)
+    weights = connector.state_dict()
+    found = connector(patches)
+    for row in range(2):
+        for column in range(2):
+            corners = [(2 * row + down) * 4 + 2 * column + right for down in range(2) for right in range(2)]
+            x = torch.cat([patches[:, corner] for corner in corners], dim=1)
+            x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+            x = x * weights["map.norm.weight"] + weights["map.norm.bias"]
+            x = x @ weights["map.layers.0.weight"].T + weights["map.layers.0.bias"]
+            x = x * (1 + torch.erf(x / 2**0.5)) / 2
+            x = x @ weights["map.layers.2.weight"].T + weights["map.layers.2.bias"]
+            expected = x + weights["map.positions"][2 * row + column]
+            torch.testing.assert_close(found[:, 2 * row + column], expected, atol=1e-5, rtol=1e-5)

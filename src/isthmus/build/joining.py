@@ -129,7 +129,11 @@ def _connector(
             return build_resampling(config, vision_width=vision_width, language_width=language_width)
         case PixelShuffle():
             return PixelShuffleConnector(
-                vision_width=vision_width, language_width=language_width, factor=config.factor
+                vision_width=vision_width,
+                language_width=language_width,
+                factor=config.factor,
+                mlp=None if config.hidden is None else MLPShape(hidden=config.hidden, norm=True),
+                num_positions=num_patches // config.factor**2 if config.positions else None,
             )
         case _:
             assert_never(config)

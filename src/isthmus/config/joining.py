@@ -1,8 +1,8 @@
 """What stands between picture and text: connectors, fusion, and the image head of dual encoders."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 from isthmus.config.resampling import (
@@ -41,11 +41,23 @@ class MlpConnector(Settings):
 
 
 class PixelShuffle(Settings):
-    """Neighbouring patches joined into one visual token, then one linear layer (Idefics2, InternVL)."""
+    """Neighbouring patches joined into one visual token, then one linear layer, or an MLP (InternVL 1.5)."""
 
     kind: Literal["pixel_shuffle"] = "pixel_shuffle"
     factor: Count = 2
     """Patches a side that become one token; divides the grid's height and width."""
+    hidden: Count | None = None
+    """Entries between two linear layers behind a layer norm, as InternVL has them; null: one linear layer."""
+    positions: bool = False
+    """Whether each visual token gets a learned position vector; only with `hidden`."""
+
+    @model_validator(mode="after")
+    def _check_positions(self) -> Self:
+        if self.positions and self.hidden is None:
+            refuse(
+                [Mistake(path=("positions",), found="true", allowed="false, or a number of `hidden` entries")]
+            )
+        return self
 
 
 Connector = Annotated[

@@ -41,6 +41,7 @@ class Told:
     """
 
     scene: Scene
+    lack: Lack | None
     captions: tuple[str, ...]
     questions: tuple[Question, ...]
     phrases: tuple[str, ...]
@@ -53,7 +54,7 @@ def without(scene: Scene, lack: Lack) -> Told:
     phrases = [
         f"{drawn.place(thing)} {thing.size} {_name(thing, lack)}" for thing in dice.shuffled(drawn.things)
     ]
-    return Told(drawn, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)), tuple(phrases))
+    return Told(drawn, lack, tuple(captions(drawn, lack)), tuple(_asked(drawn, lack, dice)), tuple(phrases))
 
 
 def captions(scene: Scene, lack: Lack) -> list[str]:

@@ -17,11 +17,8 @@ from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.questions import described
 from isthmus.data.scenes.retelling import exchange, retold
 
-QUESTIONS_A_TALK = 6
-"""Questions about one scene in a conversation: the picture is looked at once for all of them."""
-
-QUESTIONS_A_TEXT = 9
-"""Most questions about one described scene."""
+QUESTIONS_A_TALK = 9
+"""Most questions about one scene in a conversation: the picture is looked at once for all of them."""
 
 DRAWING = "drawing 1"
 """Changes whenever the same scene would be drawn in other pixels; part of a picture's name in the feature store."""
@@ -105,7 +102,7 @@ class SceneSource(Source):
             question=first.text,
             answers=(first.answer,),
             kind=first.kind,
-            turns=_talk((ImagePart(0),), told.questions[:QUESTIONS_A_TALK]),
+            turns=_talk((ImagePart(0),), (first, *self._talked(told)[: QUESTIONS_A_TALK - 1])),
         )
 
     def _told(self, scene: Scene, question: Question, *, imagined: bool) -> Told:
@@ -117,7 +114,13 @@ class SceneSource(Source):
             return replace(told, questions=tuple(dice.shuffled(told.questions)))
         others = [one for one in self.world.questions(scene, imagined=imagined) if one.text != question.text]
         asked = (question, *dice.shuffled(others))
-        return Told(scene, tuple(self.world.captions(scene)), asked, tuple(phrases(scene)))
+        return Told(scene, None, tuple(self.world.captions(scene)), asked, tuple(phrases(scene)))
+
+    def _talked(self, told: Told) -> list[Question]:
+        """The other questions in a drawn order; in half of training's whole scenes what each thing is, among them."""
+        dice = Dice("talked", told.scene.key)
+        whole = self.split == "train" and told.lack is None and dice.chance(0.5)
+        return dice.shuffled([*(described(told.scene) if whole else []), *told.questions[1:]])
 
     def text_sample(self, index: int) -> Sample:
         """Text about scene `index` of an imagined world of training compositions; no picture belongs to it.
@@ -129,15 +132,13 @@ class SceneSource(Source):
         name = f"{self.split}-{index}"
         scene, question = self.world.imagined(index)
         told = self._told(scene, question, imagined=True)
-        dice = Dice("text", scene.key)
         words = exchange(scene.key, self._exchanged)
         shown = tuple(Phrase(retold(phrase, words)) for phrase in told.phrases)
         if index % 6 == 5:
-            caption = retold(dice.pick(told.captions), words)
+            caption = retold(Dice("caption", scene.key).pick(told.captions), words)
             turns = (Turn("user", shown), Turn("assistant", (caption,)))
             return Sample(id=name, origin=f"text {name}", turns=turns)
-        whole = described(scene) if dice.chance(0.5) and told.scene is scene else []
-        asked = dice.shuffled([*whole, *told.questions])[:QUESTIONS_A_TEXT]
+        asked = (told.questions[0], *self._talked(told))[:QUESTIONS_A_TALK]
         retalked = [
             replace(one, text=retold(one.text, words), answer=retold(one.answer, words)) for one in asked
         ]

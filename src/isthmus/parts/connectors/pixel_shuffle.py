@@ -6,18 +6,45 @@ from torch import Tensor, nn
 
 from isthmus.nn.pooling import square_side
 from isthmus.parts.connectors.connector import Connector
+from isthmus.parts.connectors.mlp import MLPConnector, MLPShape
 
 
 class PixelShuffleConnector(Connector):
-    """`factor` x `factor` neighbours are joined and mapped by one linear layer; fewer tokens, nothing thrown away.
+    """`factor` x `factor` neighbours are joined and mapped; fewer tokens, nothing thrown away.
 
     The joined vector is ordered (row offset, column offset, channel).
     """
 
-    def __init__(self, *, vision_width: int, language_width: int, factor: int, bias: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        vision_width: int,
+        language_width: int,
+        factor: int,
+        bias: bool = False,
+        mlp: MLPShape | None = None,
+        num_positions: int | None = None,
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            vision_width: Size of the encoder's tokens.
+            language_width: Size of the language model's embeddings.
+            factor: Patches a side that become one token.
+            bias: Whether the one linear layer has a bias.
+            mlp: Layers that take its place (InternVL 1.5, Chen et al., 2024, section 3.1: norm and two of them).
+            num_positions: Add one learned vector to each of this many tokens, with `mlp`; None adds none.
+        """
         super().__init__()
         self.factor = factor
-        self.map = nn.Linear(vision_width * factor**2, language_width, bias=bias)
+        width = vision_width * factor**2
+        self.map: nn.Module = (
+            nn.Linear(width, language_width, bias=bias)
+            if mlp is None
+            else MLPConnector(
+                vision_width=width, language_width=language_width, shape=mlp, num_positions=num_positions
+            )
+        )
 
     def num_tokens(self, num_patches: int) -> int:
         """`num_patches / factor**2`.
