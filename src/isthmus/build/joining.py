@@ -132,11 +132,15 @@ def _connector(
                 vision_width=vision_width,
                 language_width=language_width,
                 factor=config.factor,
-                mlp=None if config.hidden is None else MLPShape(hidden=config.hidden, norm=True),
+                mlp=_behind_norm(config) if config.hidden is not None or config.positions else None,
                 num_positions=num_patches // config.factor**2 if config.positions else None,
             )
         case _:
             assert_never(config)
+
+
+def _behind_norm(config: PixelShuffle) -> MLPShape:
+    return MLPShape(depth=1 if config.hidden is None else 2, hidden=config.hidden, norm=True)
 
 
 def build_image_head(config: ImageHead, *, vision: VisionEncoder, embed_dim: int) -> ImageHeadModule:

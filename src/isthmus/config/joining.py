@@ -1,8 +1,8 @@
 """What stands between picture and text: connectors, fusion, and the image head of dual encoders."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 from isthmus.config.resampling import (
@@ -49,15 +49,7 @@ class PixelShuffle(Settings):
     hidden: Count | None = None
     """Entries between two linear layers behind a layer norm, as InternVL has them; null: one linear layer."""
     positions: bool = False
-    """Whether each visual token gets a learned position vector; only with `hidden`."""
-
-    @model_validator(mode="after")
-    def _check_positions(self) -> Self:
-        if self.positions and self.hidden is None:
-            refuse(
-                [Mistake(path=("positions",), found="true", allowed="false, or a number of `hidden` entries")]
-            )
-        return self
+    """Whether a layer norm stands in front and each visual token gets a learned position vector."""
 
 
 Connector = Annotated[
