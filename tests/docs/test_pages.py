@@ -98,16 +98,17 @@ def test_the_readme_names_every_exit_code() -> None:
 def test_the_forward_pass_has_the_numbers_of_the_demo() -> None:
     vision, reads = load_recipe("demo").model, load_recipe("tiny/scenes_language").model.language
     eye, strip = vision.vision, vision.connector
-    side = eye.image_size // eye.patch
+    side, near = eye.image_size // eye.patch, strip.factor
+    tokens = (side // near) ** 2
     text = pages.text_of("ARCHITECTURE.md")
     for said in (
         f"height={eye.image_size}, width={eye.image_size}",
         f"a grid of {side} x {side} and CLS through {eye.layers} blocks",
         f"`image=1, patch={side**2}, dim={eye.width}`",
-        f"{eye.width} to {strip.hidden} to {reads.width}, learned positions",
-        f"`image=1, token={side**2}, width={reads.width}`",
-        f"start, {side**2} placeholders, 7 of the question, the answer, end",
-        f"`row=1, token={side**2 + 10}, dim={reads.width}`",
+        f"{near} x {near} patches joined, then norm, {eye.width * near**2} to {reads.width}, learned positions",
+        f"`image=1, token={tokens}, width={reads.width}`",
+        f"start, {tokens} placeholders, 7 of the question, the answer, end",
+        f"`row=1, token={tokens + 10}, dim={reads.width}`",
         f"after {reads.layers} decoder layers",
     ):
         assert said in text, f"the demo recipe changed; ARCHITECTURE.md should say: {said}"

@@ -9,19 +9,21 @@ import small
 
 from isthmus.config.load import load_recipe
 
-# Bounds on the mean loss of the last ten of forty steps of eight rows. The first step has 2.3 to 2.9; measured then were
-# 0.64 to 0.67 for LLaVA's, SigLIP + Gemma's and ClipCap's twins, 0.80 for AnyMAL's, 1.04 and 1.16 for the frozen two.
+# Bounds on the mean loss of the last ten of forty steps of eight rows. With the shipped weights of today it was 1.84 for
+# Flamingo's twin (3.99 at the first step), 1.67 for the visual text model's (3.51) and 1.11 for AnyMAL's (2.80); the
+# language model stays frozen in the first two. The others' were 0.64 to 0.67 with the weights before and passed again.
 TWINS = {
     "llava": 0.9,
     "llava_1_5": 0.9,
     "llava_next": 0.9,
-    "flamingo": 1.5,
-    "visual_text_model": 1.3,
-    "anymal": 1.1,
+    "flamingo": 2.3,
+    "visual_text_model": 2.1,
+    "anymal": 1.4,
     "clipcap": 0.9,
     "siglip_gemma": 0.9,
 }
-FIRST = 1.8
+SHARE = 0.75
+"""A bound is below this share of the first step's loss, so that it cannot hold without learning."""
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -42,7 +44,7 @@ def test_the_loss_of_a_twin_falls(name: str, tmp_path: Path) -> None:
     records = [json.loads(line) for line in lines]
     losses = [record["loss"] for record in records if record["kind"] == "train"]
     assert len(losses) == 40
-    assert sum(losses[-10:]) / 10 < TWINS[name] < FIRST < losses[0]
+    assert sum(losses[-10:]) / 10 < TWINS[name] < SHARE * losses[0]
     scene = small.picture(tmp_path / "scene.png")
     assert small.isthmus("ask", run, scene, "what color is the circle ?", "--json").json["tokens"] > 0
 
