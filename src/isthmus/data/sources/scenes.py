@@ -17,8 +17,8 @@ from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.questions import described
 from isthmus.data.scenes.retelling import exchange, retold
 
-QUESTIONS_A_TALK = 9
-"""Most questions about one scene in a conversation: the picture is looked at once for all of them."""
+QUESTIONS_A_TALK, QUESTIONS_A_TEXT = 6, 9
+"""Most questions about one picture, which is looked at once for all of them, and about one scene in words."""
 
 DRAWING = "drawing 1"
 """Changes whenever the same scene would be drawn in other pixels; part of a picture's name in the feature store."""
@@ -138,7 +138,7 @@ class SceneSource(Source):
             caption = retold(Dice("caption", scene.key).pick(told.captions), words)
             turns = (Turn("user", shown), Turn("assistant", (caption,)))
             return Sample(id=name, origin=f"text {name}", turns=turns)
-        asked = (told.questions[0], *self._talked(told))[:QUESTIONS_A_TALK]
+        asked = (told.questions[0], *self._talked(told))[:QUESTIONS_A_TEXT]
         retalked = [
             replace(one, text=retold(one.text, words), answer=retold(one.answer, words)) for one in asked
         ]
