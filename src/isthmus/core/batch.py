@@ -59,6 +59,10 @@ class Batch:
         image_of_text: For each text the row of its picture, where a picture has several; None where text i
             belongs to row i.
         image_ids: One hash or name a picture; equal names are the same picture (duplicates in a contrastive batch).
+        kept: For each picture the patches that the vision encoder sees, by place in the flattened grid; None: all.
+        masked: True where a patch is hidden and to be predicted.
+        alpha: For each picture which pixels its text is about, in the vision encoder's own normalisation.
+        labels: The class of each picture.
     """
 
     sample_ids: tuple[str, ...]
@@ -71,6 +75,10 @@ class Batch:
     layout: VisualLayout | None = None
     image_of_text: Int[Tensor, " text"] | None = None
     image_ids: tuple[str, ...] = ()
+    kept: Int[Tensor, "image kept"] | None = None
+    masked: Bool[Tensor, "image patch"] | None = None
+    alpha: Float[Tensor, "image 1 height width"] | None = None
+    labels: Int[Tensor, " image"] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
