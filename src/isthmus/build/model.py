@@ -85,6 +85,7 @@ def _assemble(
                 image_head=build_image_head(config.image_head, vision=vision, embed_dim=config.embed_dim),
                 text=build_text_encoder(config.text, embed_dim=config.embed_dim, tokenizer=tokenizer),
                 scale_init=config.scale_init,
+                bias_init=config.bias_init,
             )
         case LanguageModel():
             language = build_language(config.language, origin, tokenizer=tokenizer)
