@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import final
 
@@ -52,7 +51,7 @@ class Trainer:
         self._model = model
         self._split = split
         self._loss = SharedLoss(
-            model=model, objectives=objectives, settings=settings, all_sum=services.all_sum
+            model=model, objectives=objectives, settings=settings, processes=services.processes
         )
         self._stream = stream
         self._settings = settings
@@ -106,15 +105,11 @@ class Trainer:
         batches = self._stream.micro_batches(step)
         rows = [name for batch in batches for name in batch.sample_ids]
         counts = self._loss.global_counts(batches, step)
-        torch.manual_seed(seed_of(self._settings.seed, self._settings.stage, step))
         self._optimizer.zero_grad()
-        losses: Counter[str] = Counter()
-        for batch in batches:
-            loss, values = self._loss.share_of(batch.to(self._settings.device), progress, counts)
-            self._finite.check_losses(step, values, batch.sample_ids)
-            if loss.requires_grad:
-                loss.backward()
-            losses.update(values)
+        losses = self._loss.backward(
+            batches, progress, counts, lambda values, names: self._finite.check_losses(step, values, names)
+        )
+        losses = self._summed(losses)
         norm = self._clip_gradient()
         self._finite.check_gradient(step, norm, rows, self._split)
         lr = set_learning_rate(
@@ -132,6 +127,13 @@ class Trainer:
         self._record(
             losses, counts, lr=lr, gradient_norm=norm, num_rows=len(rows), seconds=time.monotonic() - started
         )
+
+    def _summed(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """Losses and gradients of all processes: each has computed its part of both."""
+        processes = self._services.processes
+        processes.sum_gradients(self._split.trainable.values())
+        total = processes.all_sum(torch.tensor(list(losses.values()), dtype=torch.float64))
+        return dict(zip(losses, total.tolist(), strict=True))
 
     def _clip_gradient(self) -> float:
         """The norm of the whole gradient, which is shortened to the clip afterwards."""
