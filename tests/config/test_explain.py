@@ -1,7 +1,5 @@
 """A wrong recipe: every mistake is named with its path, what was found, what is allowed, and the line."""
 
-import re
-
 import pytest
 from pydantic import ValidationError
 from recipes import GOOD, line_of, spoiled

@@ -25,6 +25,7 @@ from isthmus.training.settings import Services, StageSettings
 from isthmus.training.trainer import Trainer
 
 from .pairs import PairModel, PairStream
+from .toy import ToyModel, ToyNextToken, ToyStream
 
 NUM = 3
 ROWS = (2, 2)
@@ -56,6 +57,53 @@ def trained(name: str, services: Services, stream: PairStream) -> dict[str, Tens
     )
     loss = trainer.run().loss
     return {name: p.detach() for name, p in split.trainable.items()} | {"loss": torch.tensor(loss)}
+
+
+class Part(ToyStream):
+    """Some of the micro-batches of a step, whose rows have different numbers of tokens."""
+
+    def __init__(self, part: slice) -> None:
+        super().__init__(rows=(3, 2, 1, 4), dtype=torch.float64)
+        self._part = part
+
+    def micro_batches(self, step: int) -> list[Batch]:
+        return super().micro_batches(step)[self._part]
+
+
+def read(services: Services, part: slice) -> dict[str, Tensor]:
+    """Weights after the same steps of next-token prediction, with dropout."""
+    model = ToyModel(dropout=0.3).double()
+    split = set_trainable(model, ("connector", "language"))
+    trainer = Trainer(
+        model=model,
+        split=split,
+        objectives={"next_token": (ToyNextToken(model), 1.0)},
+        stream=Part(part),
+        settings=SETTINGS,
+        services=services,
+    )
+    loss = trainer.run().loss
+    return {name: p.detach() for name, p in split.trainable.items()} | {"loss": torch.tensor(loss)}
+
+
+def messages(processes: ProcessGroup) -> dict[str, Tensor]:
+    """What the smaller messages give: gradients that one process lacks, numbers, copies."""
+    rank = processes.rank
+    some, none = (torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2))
+    if rank == 1:
+        some.grad = torch.full((2, 2), 5.0)
+    processes.sum_gradients([some, none])
+    assert none.grad is None
+    assert some.grad is not None
+    copied = torch.full((3,), float(rank + 7))
+    processes.copy_from_first([copied])
+    stops = [processes.any_of(None), processes.any_of(15 if rank == 1 else None)]
+    return {
+        "gradient": some.grad,
+        "copied": copied,
+        "stops": torch.tensor([-1 if stop is None else stop for stop in stops]),
+        "sum": processes.all_sum(torch.tensor([1.0, float(rank)])),
+    }
 
 
 def rows_of(rank: int) -> list[Batch]:
@@ -99,12 +147,13 @@ def main(rank: int, folder: Path) -> None:
         if rank >= num:
             continue
         processes = ProcessGroup(group=group)
+        if num == 2:
+            found["read"] = read(Services(processes=processes), slice(2 * rank, 2 * rank + 2))
+            found["messages"] = messages(processes)
         for name in OBJECTIVES:
             for texts in (1, 3):
                 stream = PairStream(ROWS, first=rank * sum(ROWS), texts_a_picture=texts)
-                found[f"trained {name} {texts} {num}"] = trained(
-                    name, Services(processes=processes), stream
-                )
+                found[f"trained {name} {texts} {num}"] = trained(name, Services(processes=processes), stream)
     every = NamedGroup(device=torch.device("cpu"), group=None)
     processes = ProcessGroup()
     for name in ("contrastive", "sigmoid"):
@@ -118,7 +167,7 @@ def main(rank: int, folder: Path) -> None:
     found["gathered sigmoid"] = one_step(
         objective, model, rank, lambda given: share_in_blocks(objective, *gathered(given, every))
     )
-    for case in [case for case in found if not case.startswith("trained")]:
+    for case in [case for case in found if case.startswith(("uneven", "gathered"))]:
         for tensor in found[case].values():
             dist.all_reduce(tensor)
     for local in (True, False):
@@ -150,4 +199,5 @@ if __name__ == "__main__":
         timeout=timedelta(seconds=60),
     )
     main(int(sys.argv[1]), place)
+    dist.barrier()
     dist.destroy_process_group()

@@ -14,7 +14,7 @@ from isthmus.objectives.representations import Compares, joined, whole
 from isthmus.training.settings import Services
 
 from .pairs import PairModel, PairStream
-from .ranks import NUM, OBJECTIVES, ROWS, rows_of, trained
+from .ranks import NUM, OBJECTIVES, ROWS, read, rows_of, trained
 
 ROOT = Path(__file__).parents[2]
 Found = dict[str, dict[str, Tensor]]
@@ -60,6 +60,21 @@ def test_several_processes_learn_what_one_learns(found: Found, name: str, texts:
     assert_alike(found[f"trained {name} {texts} {num}"], alone)
 
 
+def test_tokens_weigh_the_same_in_whichever_process_they_are(found: Found) -> None:
+    assert_alike(found["read"], read(Services(), slice(None)))
+
+
+def test_messages(found: Found) -> None:
+    """Of two processes: only the second has a gradient (of 5) and a stop signal; the first has the tensor of 7."""
+    given = {name: tensor.tolist() for name, tensor in found["messages"].items()}
+    assert given == {
+        "gradient": [[5.0, 5.0], [5.0, 5.0]],
+        "copied": [7.0, 7.0, 7.0],
+        "stops": [-1, 15],
+        "sum": [2.0, 1.0],
+    }
+
+
 def gradients_alone(name: str) -> dict[str, Tensor]:
     """Loss and gradients of one process that has the rows of all."""
     model = PairModel().eval()
@@ -93,7 +108,8 @@ def test_a_local_loss_without_gradients_of_others_points_elsewhere(found: Found)
     names = [name for name, p in model.named_parameters() if name.startswith(("image", "text"))]
     true = torch.cat([model.get_parameter(name).grad.flatten() for name in names])
     local, all_rows = (
-        torch.cat([found[f"{kind} without"][name].flatten() for name in names]) for kind in ("local", "global")
+        torch.cat([found[f"{kind} without"][name].flatten() for name in names])
+        for kind in ("local", "global")
     )
     assert found["local without"]["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
     assert found["global without"]["loss"].item() == pytest.approx(loss.item(), rel=1e-12)

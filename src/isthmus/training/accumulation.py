@@ -73,7 +73,9 @@ class SharedLoss:
                 )
         return {name: int(total) for name, total in zip(counts, totals, strict=True)}
 
-    def backward(self, batches: Sequence[Batch], progress: Progress, counts: Mapping[str, int], check: Check) -> dict[str, float]:
+    def backward(
+        self, batches: Sequence[Batch], progress: Progress, counts: Mapping[str, int], check: Check
+    ) -> dict[str, float]:
         """Add this process's part of the gradient of one step to the parameters.
 
         Returns:
@@ -97,7 +99,7 @@ class SharedLoss:
                 compare, _ = self._comparing[name]
                 roots += gradients[place].roots(compare.representations(encoded, moved))
             if roots:
-                torch.autograd.backward(*zip(*roots, strict=True))
+                torch.autograd.backward([tensor for tensor, _ in roots], [gradient for _, gradient in roots])
         return dict(losses)
 
     def _compare(

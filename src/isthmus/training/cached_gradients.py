@@ -1,8 +1,9 @@
-"""Gradients with respect to representations, computed once for the whole batch (GradCache, Gao et al., 2021, section 3.2).
+"""Gradients of vectors, computed once for the whole batch (GradCache, Gao et al., 2021, section 3.2).
 
-A loss that compares a whole batch needs all vectors, but not all activations. The vectors of every micro-batch are computed
-without a graph; the loss of all of them gives the gradient of each vector; then each micro-batch runs again, with a graph, and
-the backward pass starts from the gradients of its vectors. That is the chain rule, so the result is exact.
+A loss that compares a whole batch needs all vectors, but not all activations. The vectors of every micro-batch are
+computed without a graph; the loss of all of them gives the gradient of each vector; then each micro-batch runs again,
+with a graph, and the backward pass starts from the gradients of its vectors. That is the chain rule, so the result is
+exact.
 """
 
 from collections.abc import Callable, Sequence

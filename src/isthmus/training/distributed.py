@@ -45,6 +45,14 @@ class Processes(Protocol):
         """Replace each gradient by its sum over all processes (not its mean: counts are already global)."""
         ...
 
+    def any_of(self, number: int | None) -> int | None:
+        """The largest number that any process gives, or None where none gives one."""
+        ...
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors by those of process 0, so that all start from the same bits."""
+        ...
+
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """What this process's rows add to the loss of the rows of all processes, with gradients for all of them."""
         ...
@@ -63,6 +71,13 @@ class Alone:
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Nothing to add."""
+
+    def any_of(self, number: int | None) -> int | None:
+        """The number itself."""
+        return number
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Nothing to copy."""
 
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """The whole loss."""
@@ -110,6 +125,20 @@ class ProcessGroup:
             for parameter, part in zip(bucket, parts, strict=True):
                 parameter.grad = part.view_as(parameter).clone()
 
+    def any_of(self, number: int | None) -> int | None:
+        """The largest number that any process gives, or None where none gives one."""
+        largest = torch.tensor(-1 if number is None else number, device=self._group.device)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self._group.group)
+        return None if largest.item() < 0 else int(largest.item())
+
+    @torch.no_grad()
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors by those of process 0."""
+        for tensor in tensors:
+            sent = tensor.to(self._group.device, copy=True)
+            dist.broadcast(sent, self._group.global_rank(0), group=self._group.group)
+            tensor.copy_(sent)
+
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """Texts go round the ring where pairs are judged one by one; else all vectors are gathered.
 
@@ -149,8 +178,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        total = gradient.contiguous()
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=ctx.group.group)
         return total[ctx.own], None, None
 

@@ -12,9 +12,7 @@ from isthmus.objectives.sigmoid import Sigmoid, sum_of_pairs
 from isthmus.training.exchange import NamedGroup, padded, pass_on
 
 
-def ring_share(
-    objective: Sigmoid, representations: Representations, group: NamedGroup
-) -> Float[Tensor, ""]:
+def ring_share(objective: Sigmoid, representations: Representations, group: NamedGroup) -> Float[Tensor, ""]:
     """What this process's pictures lose on the texts of all processes, divided by the pictures of all.
 
     Texts travel: each process judges its pictures against its own texts, hands the texts on, judges those that came
@@ -74,6 +72,6 @@ class _Ring(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        of_views, of_texts, of_scale, *of_bias = (gradient * saved for saved in ctx.saved_tensors)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        of_views, of_texts, of_scale, *of_bias = (gradients[0] * saved for saved in ctx.saved_tensors)
         return of_views, of_texts, of_scale, of_bias[0] if of_bias else None, None, None

@@ -17,6 +17,7 @@ from isthmus.training.metrics import MetricsLog
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.signals import StopSignals
 
+
 class Stream(Protocol):
     """Where batches come from."""
 
