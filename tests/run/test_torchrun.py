@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import small
 from safetensors.torch import load_file
 
 SOURCE = Path(__file__).parents[2] / "src"

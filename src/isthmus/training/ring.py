@@ -72,6 +72,6 @@ class _Ring(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         of_views, of_texts, of_scale, *of_bias = (gradients[0] * saved for saved in ctx.saved_tensors)
         return of_views, of_texts, of_scale, of_bias[0] if of_bias else None, None, None
