@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
 
-ROWS_AT_ONCE = 2048
+ROWS_AT_ONCE = 256
 """Pictures whose similarities to all texts are in memory at once."""
 
 
