@@ -45,7 +45,7 @@ def mistakes_between(
     if isinstance(model, VisionLanguageModel) and model.tiles is not None:
         mistakes += _tiles(model, stores_features=stores_features)
     for index, stage in enumerate(stages):
-        mistakes += _stage(index, stage, model, stages[:index])
+        mistakes += _stage(index, stage, model, stages[:index], stores_features=stores_features)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
     if stores_features and isinstance(model, LanguageModel):
@@ -63,7 +63,12 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     """The tokenizer that has to be trained first and where it stands in the recipe, or None."""
     match model:
         case DualEncoder():
-            return ("model", "text", "tokenizer"), model.text.tokenizer
+            tokenizer = model.text.tokenizer
+            return (
+                (("model", "text", "tokenizer"), tokenizer)
+                if isinstance(tokenizer, TrainedTokenizer)
+                else None
+            )
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
                 return ("model", "language", "tokenizer"), model.language.tokenizer
@@ -96,7 +101,9 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
-def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+def _stage(
+    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+) -> Iterator[Mistake]:
     path = ("stages", index)
     names = tuple(other.name for other in earlier)
     if stage.name in names:
@@ -119,6 +126,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
     yield from _recomputed(path, stage, model)
+    yield from _patches_kept(path, stage, model, stores_features=stores_features)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -189,6 +197,20 @@ def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iter
         elif name == "vision" and name not in stage.train:
             allowed = "vision only where the stage trains it; a frozen vision encoder keeps no activations"
             yield Mistake(path=place, found="'vision'", allowed=allowed)
+
+
+def _patches_kept(
+    path: tuple[str | int, ...], stage: Stage, model: Model, *, stores_features: bool
+) -> Iterator[Mistake]:
+    if stage.patches_kept is None:
+        return
+    place, found = (*path, "patches_kept"), f"{stage.patches_kept:g}"
+    if isinstance(model, LanguageModel) or model.vision.kind != "vit":
+        allowed = "null, because only a vision encoder of kind vit can leave patches out"
+        yield Mistake(path=place, found=found, allowed=allowed)
+    elif stores_features:
+        allowed = "null, because stored features are those of all patches; set features: null to encode live"
+        yield Mistake(path=place, found=found, allowed=allowed)
 
 
 def _learning_vision(index: int) -> Mistake:

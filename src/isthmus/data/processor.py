@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.core.protocols import StoredFeatures
@@ -60,6 +60,7 @@ class Row:
         tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
         truncated: Whether text was cut off.
         joined: Further ids of positions whose vector is that of several words.
+        kept: Which patches of the row's picture are seen; None: all.
     """
 
     sample_id: str
@@ -70,6 +71,7 @@ class Row:
     tokens_per_image: tuple[int, ...] | None = None
     truncated: bool = False
     joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    kept: Int[Tensor, " kept"] | None = None
 
 
 class PictureReader:
