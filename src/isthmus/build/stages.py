@@ -15,6 +15,7 @@ from isthmus.data.stream import StreamOptions
 from isthmus.models.model import Model
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.next_token import NextToken
+from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.settings import StageSettings
 
@@ -96,6 +97,10 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)
             return Contrastive(candidate, label_smoothing=stage.label_smoothing)
+        case "sigmoid":
+            if not isinstance(candidate, Contrasts):
+                raise _unfit(name, stage, model)
+            return Sigmoid(candidate)
         case _:
             assert_never(name)
 

@@ -101,7 +101,8 @@ class DualEncoder(Settings):
     scale_init: Positive = 14.285714285714286
     """What similarities are multiplied by at the start; 1 / 0.07 as in CLIP; learned as the part `scale`."""
     bias_init: float | None = None
-    """What is added to scaled similarities at the start, learned within `scale`; -10 in SigLIP; null: nothing."""
+    """What is added to scaled similarities at the start, for the objective `sigmoid` (-10 in SigLIP); learned in the
+    part `scale`; null: nothing is added."""
     weights: str | None = None
     """A published CLIP, SigLIP or LiT that all parts start from: a Hugging Face folder or hub name, a `.safetensors`
     file with OpenAI's and open_clip's keys, or a big_vision `.npz`; null: random."""

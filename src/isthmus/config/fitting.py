@@ -12,10 +12,13 @@ from isthmus.config.stages import Stage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
-    "dual_encoder": ("contrastive",),
+    "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
 }
 """What each model kind can learn by."""
+
+COMPARING = ("contrastive", "sigmoid")
+"""Objectives that compare each picture with all texts of the batch."""
 
 ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
@@ -131,13 +134,15 @@ def _stage(
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    if "contrastive" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    compares = [name for name in COMPARING if name in stage.objective]
+    if compares and stage.micro_batch_size not in (None, stage.batch_size):
         allowed = "null, because each picture must be compared with the whole batch at once"
         place = (*path, "micro_batch_size")
         yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
-    if stage.captions == "each" and "contrastive" not in stage.objective:
-        allowed = "one or all; several captions in one row only suit the contrastive objective"
+    if stage.captions == "each" and not compares:
+        allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    yield from _sigmoid(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
@@ -152,6 +157,17 @@ def _stage(
         if word not in ROWS[model.kind]:
             allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    if "sigmoid" in stage.objective:
+        if stage.label_smoothing:
+            allowed = "0.0, because sigmoid judges each pair alone and has no targets to spread"
+            place, found = (*path, "label_smoothing"), str(stage.label_smoothing)
+            yield Mistake(path=place, found=found, allowed=allowed)
+    elif isinstance(model, DualEncoder) and model.bias_init is not None and "scale" in stage.train:
+        allowed = "sigmoid among them, because other objectives give model.bias_init no gradient; or bias_init: null"
+        yield Mistake(path=(*path, "objective"), found=one_of(tuple(stage.objective)), allowed=allowed)
 
 
 def _tiles(model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:

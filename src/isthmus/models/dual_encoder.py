@@ -23,13 +23,13 @@ MAX_LOG_SCALE = math.log(100.0)
 class Scale(nn.Module):
     """The learned factor on similarities, kept as its logarithm in [0, ln 100] (Radford et al., 2021, section 2.5).
 
-    The sigmoid loss also learns what is added to scaled similarities (Zhai et al., 2023, section 3.2).
+    The sigmoid loss also learns what is added to the product (Zhai et al., 2023, section 3.2), with no bounds.
     """
 
     def __init__(self, *, start: float, bias: float | None = None) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
-        self.bias = None if bias is None else nn.Parameter(torch.tensor(bias))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
 
     def forward(self) -> Float[Tensor, ""]:
         """The factor itself."""
@@ -61,7 +61,7 @@ class DualEncoder(Model):
             image_head: From patches to one vector.
             text: From token ids to one vector of the same size.
             scale_init: First factor on similarities.
-            bias_init: First number added to scaled similarities; None: there is none.
+            bias_init: First addend to scaled similarities; None: nothing is added.
         """
         super().__init__()
         self.vision = vision
@@ -105,7 +105,7 @@ class DualEncoder(Model):
         return self.scale()
 
     def logit_bias(self) -> Float[Tensor, ""] | None:
-        """What is added to scaled similarities, or None: the softmax loss needs none."""
+        """What is added to scaled similarities; None where the model has no bias."""
         return self.scale.bias
 
     def after_step(self, progress: Progress) -> None:
