@@ -38,6 +38,7 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         group_by_modality=stage.group_by_modality,
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
+        whole=stage.whole,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
+from isthmus.config import fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -22,14 +23,14 @@ COMPARING = ("contrastive", "sigmoid")
 
 ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
-    "dual_encoder": ("captions",),
+    "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
 }
 """What each model kind can read."""
 
 TASKS = {
     "vision_language_model": ("captioning", "questions"),
-    "dual_encoder": ("retrieval",),
+    "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
 }
 """What each model kind can be judged by."""
@@ -53,6 +54,10 @@ def mistakes_between(
             mistakes.append(_learning_vision(index))
     if stores_features and isinstance(model, LanguageModel):
         allowed = "null, because a language_model has no vision encoder"
+        mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
+    if stores_features and isinstance(model, DualEncoder) and model.marks_regions:
+        allowed = "null, because stored features know no region; encode live"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
     if evaluation is not None and evaluation.task not in TASKS[model.kind]:
         found, allowed = f"'{evaluation.task}'", f"{one_of(TASKS[model.kind])} (model.kind is {model.kind})"
@@ -90,6 +95,7 @@ def _names(
             used.append((("stages", index, "validation", "data"), stage.validation.data))
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
+        used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
     if (trained := tokenizer_of(model)) is not None:
         used.append(((*trained[0], "data"), trained[1].data))
     for top, source in data.items():
@@ -129,7 +135,7 @@ def _stage(
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
     yield from _recomputed(path, stage, model)
-    yield from _patches_kept(path, stage, model, stores_features=stores_features)
+    yield from fitting_dual.patches_kept(path, stage, model, stores_features=stores_features)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -143,6 +149,7 @@ def _stage(
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
@@ -213,20 +220,6 @@ def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iter
         elif name == "vision" and name not in stage.train:
             allowed = "vision only where the stage trains it; a frozen vision encoder keeps no activations"
             yield Mistake(path=place, found="'vision'", allowed=allowed)
-
-
-def _patches_kept(
-    path: tuple[str | int, ...], stage: Stage, model: Model, *, stores_features: bool
-) -> Iterator[Mistake]:
-    if stage.patches_kept is None:
-        return
-    place, found = (*path, "patches_kept"), f"{stage.patches_kept:g}"
-    if isinstance(model, LanguageModel) or model.vision.kind != "vit":
-        allowed = "null, because only a vision encoder of kind vit can leave patches out"
-        yield Mistake(path=place, found=found, allowed=allowed)
-    elif stores_features:
-        allowed = "null, because stored features are those of all patches; set features: null to encode live"
-        yield Mistake(path=place, found=found, allowed=allowed)
 
 
 def _learning_vision(index: int) -> Mistake:

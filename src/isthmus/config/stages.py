@@ -86,6 +86,8 @@ class TrainStage(Settings):
     patches_kept: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Share of a picture's patches that the vision encoder sees in training (FLIP, MAE), drawn anew for each row; CLS
     always stays; null: all."""
+    whole: Fraction = 0.0
+    """Share of `regions` rows that are read as whole pictures with a caption instead, all of it marked (Alpha-CLIP)."""
     group_by_modality: bool = False
     """Whether every step has only rows with pictures or only rows without, as LLaVA-1.5 trains."""
     epochs: Count | None = None
