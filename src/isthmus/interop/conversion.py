@@ -9,9 +9,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from isthmus.core.errors import CheckpointError, DataError
-from isthmus.interop import unpacking
 from isthmus.interop.clip_layout import is_clip_layout
 
+_PROGRAM = Path(__file__).with_name("unpacking.py")
 _TORCH_BYTES = 8 << 30
 """Address space that a process needs only to import torch; most of it is never touched."""
 
@@ -41,7 +41,7 @@ def convert(source: Path, target: Path, *, timeout_s: float = 600.0) -> int:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / "made.safetensors"
         limits = (str(_TORCH_BYTES + 8 * source.stat().st_size), str(int(timeout_s)))
-        command = [sys.executable, "-I", unpacking.__file__, str(source.resolve()), str(made), *limits]
+        command = [sys.executable, "-I", str(_PROGRAM), str(source.resolve()), str(made), *limits]
         try:
             ended = subprocess.run(
                 command,
