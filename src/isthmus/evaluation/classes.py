@@ -56,11 +56,9 @@ def class_names(labels: Sequence[str], *, origin: str) -> tuple[str, ...]:
     return names
 
 
-def class_vectors(
-    prompts: Float[Tensor, "class prompt dim"],
-) -> Float[Tensor, "class dim"]:
+def class_vectors(prompts: Float[Tensor, "name prompt dim"]) -> Float[Tensor, "name dim"]:
     """One unit vector a class: its prompts' unit vectors averaged, and the mean normalised again."""
-    mean = reduce(functional.normalize(prompts, dim=-1), "class prompt dim -> class dim", "mean")
+    mean = reduce(functional.normalize(prompts, dim=-1), "name prompt dim -> name dim", "mean")
     return functional.normalize(mean, dim=-1)
 
 
