@@ -5,8 +5,10 @@ from typing import assert_never
 
 from torch import nn
 
+from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
+from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
@@ -36,7 +38,16 @@ def stream_options(recipe: Recipe, stage: TrainStage, *, rank: int = 0, num_rank
         group_by_modality=stage.group_by_modality,
         rank=rank,
         num_ranks=num_ranks,
+        num_patches=_num_patches(recipe),
+        patches_kept=stage.patches_kept,
+        whole=stage.whole,
     )
+
+
+def _num_patches(recipe: Recipe) -> int:
+    """Patches of a picture for a ViT of our own, the only encoder that can leave some out; else 0."""
+    vision = None if isinstance(recipe.model, LanguageModel) else recipe.model.vision
+    return (vision.image_size // vision.patch) ** 2 if isinstance(vision, VitVision) else 0
 
 
 def stage_settings(recipe: Recipe, stage: TrainStage, *, steps_per_epoch: int) -> StageSettings:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
+from isthmus.config import fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -22,14 +23,14 @@ COMPARING = ("contrastive", "sigmoid")
 
 ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
-    "dual_encoder": ("captions",),
+    "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
 }
 """What each model kind can read."""
 
 TASKS = {
     "vision_language_model": ("captioning", "questions"),
-    "dual_encoder": ("retrieval",),
+    "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
 }
 """What each model kind can be judged by."""
@@ -48,11 +49,15 @@ def mistakes_between(
     if isinstance(model, VisionLanguageModel) and model.tiles is not None:
         mistakes += _tiles(model, stores_features=stores_features)
     for index, stage in enumerate(stages):
-        mistakes += _stage(index, stage, model, stages[:index])
+        mistakes += _stage(index, stage, model, stages[:index], stores_features=stores_features)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
     if stores_features and isinstance(model, LanguageModel):
         allowed = "null, because a language_model has no vision encoder"
+        mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
+    if stores_features and isinstance(model, DualEncoder) and model.marks_regions:
+        allowed = "null, because stored features know no region; encode live"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
     if evaluation is not None and evaluation.task not in TASKS[model.kind]:
         found, allowed = f"'{evaluation.task}'", f"{one_of(TASKS[model.kind])} (model.kind is {model.kind})"
@@ -66,7 +71,12 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     """The tokenizer that has to be trained first and where it stands in the recipe, or None."""
     match model:
         case DualEncoder():
-            return ("model", "text", "tokenizer"), model.text.tokenizer
+            tokenizer = model.text.tokenizer
+            return (
+                (("model", "text", "tokenizer"), tokenizer)
+                if isinstance(tokenizer, TrainedTokenizer)
+                else None
+            )
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
                 return ("model", "language", "tokenizer"), model.language.tokenizer
@@ -85,6 +95,7 @@ def _names(
             used.append((("stages", index, "validation", "data"), stage.validation.data))
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
+        used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
     if (trained := tokenizer_of(model)) is not None:
         used.append(((*trained[0], "data"), trained[1].data))
     for top, source in data.items():
@@ -99,7 +110,9 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
-def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+def _stage(
+    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+) -> Iterator[Mistake]:
     path = ("stages", index)
     names = tuple(other.name for other in earlier)
     if stage.name in names:
@@ -122,6 +135,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
     yield from _recomputed(path, stage, model)
+    yield from fitting_dual.patches_kept(path, stage, model, stores_features=stores_features)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
@@ -130,6 +144,7 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))

@@ -15,7 +15,7 @@ from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.vision.encoder import VisionEncoder
-from isthmus.parts.vision.head import ImageHead
+from isthmus.parts.vision.head import ImageHead, MapHead
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -49,7 +49,7 @@ class DualEncoder(Model):
         self,
         *,
         vision: VisionEncoder,
-        image_head: ImageHead,
+        image_head: ImageHead | MapHead,
         text: TextEncoder,
         scale_init: float = 1 / 0.07,
         bias_init: float | None = None,
@@ -70,8 +70,15 @@ class DualEncoder(Model):
         self.scale = Scale(start=scale_init, bias=bias_init)
 
     def parts(self) -> dict[str, nn.Module]:
-        """`vision`, `image_head`, `text`, `scale`."""
-        return {"vision": self.vision, "image_head": self.image_head, "text": self.text, "scale": self.scale}
+        """`vision`, `alpha` inside it where regions are marked, `image_head`, `text`, `scale`."""
+        alpha = self.vision.alpha
+        return {
+            "vision": self.vision,
+            **({} if alpha is None else {"alpha": alpha}),
+            "image_head": self.image_head,
+            "text": self.text,
+            "scale": self.scale,
+        }
 
     def image_vectors(self, batch: Batch) -> Float[Tensor, "image dim"] | None:
         """Unit vectors of the batch's pictures."""
