@@ -29,7 +29,7 @@ from isthmus.nn.transformer import TransformerShape
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.representations import Representations
 from isthmus.objectives.sigmoid import Sigmoid
-from isthmus.parts.language.text_encoder import TextEncoder
+from isthmus.parts.language.text_encoder import TextEncoder, TokenIds
 from isthmus.parts.vision.head import ImageHead
 from isthmus.parts.vision.vit import ViT
 from isthmus.run.demo import peak_memory_bytes
@@ -126,7 +126,7 @@ def _model() -> DualEncoder:
     return DualEncoder(
         vision=ViT(image_size=SIDE, patch=PATCH, shape=SHAPE),
         image_head=ImageHead(vision_width=SHAPE.width, embed_dim=DIM),
-        text=TextEncoder(vocabulary=WORDS, context=CONTEXT, shape=SHAPE, embed_dim=DIM),
+        text=TextEncoder(tokens=TokenIds(vocabulary=WORDS, context=CONTEXT), shape=SHAPE, embed_dim=DIM),
     )
 
 
