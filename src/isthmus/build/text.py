@@ -7,6 +7,7 @@ from typing import assert_never
 from isthmus.build.names import locate
 from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
+from isthmus.config.dual import PretrainedTokenizer, TextTokenizer
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
 from isthmus.core.errors import MachineError, RecipeError
@@ -36,7 +37,7 @@ def build_tokenizer(
         case VisionLanguageModel() | LanguageModel():
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder():
-            tokenizer = _trained(model.text.tokenizer, data)
+            tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
         case _:
             assert_never(model)
     if kept is not None:
@@ -51,19 +52,29 @@ def _of_language(
         case LlamaLanguage():
             return _trained(language.tokenizer, data)
         case PretrainedLanguage():
-            try:
-                return load_tokenizer(
-                    locate(language.name, path="model.language.name"),
-                    revision=language.revision,
-                    local_only=not network_allowed,
-                )
-            except OSError as error:
-                raise MachineError(
-                    f"model.language.name: the tokenizer of '{language.name}' is not on this machine and the "
-                    "network is not asked; pass --allow-network to fetch it, or give a folder"
-                ) from error
+            return _published(language.name, language.revision, "model.language.name", network_allowed)
         case _:
             assert_never(language)
+
+
+def _of_text(config: TextTokenizer, data: Mapping[str, Source], network_allowed: bool) -> Tokenizer:
+    match config:
+        case TrainedTokenizer():
+            return _trained(config, data)
+        case PretrainedTokenizer():
+            return _published(config.name, config.revision, "model.text.tokenizer.name", network_allowed)
+        case _:
+            assert_never(config)
+
+
+def _published(name: str, revision: str | None, path: str, network_allowed: bool) -> Tokenizer:
+    try:
+        return load_tokenizer(locate(name, path=path), revision=revision, local_only=not network_allowed)
+    except OSError as error:
+        raise MachineError(
+            f"{path}: the tokenizer of '{name}' is not on this machine and the network is not asked; "
+            "pass --allow-network to fetch it, or give a folder"
+        ) from error
 
 
 def _trained(config: TrainedTokenizer, data: Mapping[str, Source]) -> Tokenizer:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
+from isthmus.config import fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -12,21 +13,24 @@ from isthmus.config.stages import Stage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
-    "dual_encoder": ("contrastive",),
+    "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
 }
 """What each model kind can learn by."""
 
+COMPARING = ("contrastive", "sigmoid")
+"""Objectives that compare each picture with all texts of the batch."""
+
 ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
-    "dual_encoder": ("captions",),
+    "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
 }
 """What each model kind can read."""
 
 TASKS = {
     "vision_language_model": ("captioning", "questions"),
-    "dual_encoder": ("retrieval",),
+    "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
 }
 """What each model kind can be judged by."""
@@ -50,15 +54,21 @@ def mistakes_between(
         if isinstance(model, VisionLanguageModel) and model.tiles is not None:
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
-        mistakes += _stage(index, stage, models[stage.model], stages[:index])
+        mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
     if stores_features and all(isinstance(model, LanguageModel) for model in models.values()):
         allowed = "null, because a language_model has no vision encoder"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
-    tasks, kind = TASKS[models[final].kind], models[final].kind
+    model = models[final]
+    mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
+    marks = any(isinstance(one, DualEncoder) and one.marks_regions for one in models.values())
+    if stores_features and marks:
+        allowed = "null, because stored features know no region; encode live"
+        mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    tasks = TASKS[model.kind]
     if evaluation is not None and evaluation.task not in tasks:
-        found, allowed = f"'{evaluation.task}'", f"{one_of(tasks)} (model.kind is {kind})"
+        found, allowed = f"'{evaluation.task}'", f"{one_of(tasks)} (model.kind is {model.kind})"
         mistakes.append(Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=tasks))
     return mistakes
 
@@ -72,7 +82,8 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
         case DualEncoder():
-            return ("text", "tokenizer"), model.text.tokenizer
+            tokenizer = model.text.tokenizer
+            return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
                 return ("language", "tokenizer"), model.language.tokenizer
@@ -94,6 +105,7 @@ def _names(
             used.append((("stages", index, "validation", "data"), stage.validation.data))
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
+        used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
     for model_name, model in models.items():
         if (trained := tokenizer_of(model)) is not None:
             used.append(((*_place(model_name), *trained[0], "data"), trained[1].data))
@@ -109,7 +121,9 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
-def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+def _stage(
+    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+) -> Iterator[Mistake]:
     path = ("stages", index)
     names = tuple(other.name for other in earlier)
     if stage.name in names:
@@ -132,17 +146,21 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
     yield from _recomputed(path, stage, model)
+    yield from fitting_dual.patches_kept(path, stage, model, stores_features=stores_features)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    if "contrastive" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    compares = [name for name in COMPARING if name in stage.objective]
+    if compares and stage.micro_batch_size not in (None, stage.batch_size):
         allowed = "null, because each picture must be compared with the whole batch at once"
         place = (*path, "micro_batch_size")
         yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
-    if stage.captions == "each" and "contrastive" not in stage.objective:
-        allowed = "one or all; several captions in one row only suit the contrastive objective"
+    if stage.captions == "each" and not compares:
+        allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
@@ -157,6 +175,17 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if word not in ROWS[model.kind]:
             allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    if "sigmoid" in stage.objective:
+        if stage.label_smoothing:
+            allowed = "0.0, because sigmoid judges each pair alone and has no targets to spread"
+            place, found = (*path, "label_smoothing"), str(stage.label_smoothing)
+            yield Mistake(path=place, found=found, allowed=allowed)
+    elif isinstance(model, DualEncoder) and model.bias_init is not None and "scale" in stage.train:
+        allowed = "sigmoid among them, because other objectives give model.bias_init no gradient; or bias_init: null"
+        yield Mistake(path=(*path, "objective"), found=one_of(tuple(stage.objective)), allowed=allowed)
 
 
 def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:

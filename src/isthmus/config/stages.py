@@ -17,7 +17,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive"]
+ObjectiveName = Literal["next_token", "contrastive", "sigmoid"]
 """The objectives there are."""
 
 
@@ -90,6 +90,11 @@ class TrainStage(Settings):
     """Name of the chat template of this stage's rows; null: the language model's, which judging and use always take."""
     captions: Literal["one", "all", "each"] = "one"
     """One caption of each sample an epoch; every caption as a row; or all captions of a picture in one row."""
+    patches_kept: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of a picture's patches that the vision encoder sees in training (FLIP, MAE), drawn anew for each row; CLS
+    always stays; null: all."""
+    whole: Fraction = 0.0
+    """Share of `regions` rows that are read as whole pictures with a caption instead, all of it marked (Alpha-CLIP)."""
     group_by_modality: bool = False
     """Whether every step has only rows with pictures or only rows without, as LLaVA-1.5 trains."""
     epochs: Count | None = None

@@ -120,6 +120,16 @@ class Scenes:
         """Return the pixels that show each thing of `scene.things`: bool `[thing, height, width]`."""
         return draw.region_masks(scene)
 
+    def single(self, index: int) -> Scene:
+        """Return a scene that shows one thing, of one of the split's own pairs.
+
+        Raises:
+            UsageError: If the index is negative.
+        """
+        _check_index(index)
+        dice = Dice("single", self.seed, self.split, index)
+        return compose(dice, self._alone(dice, dice.pick(self.subjects), 1))
+
     def imagined(self, index: int) -> tuple[Scene, Question]:
         """Return an undrawn scene of training compositions, whatever the split, and a question about it.
 

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from isthmus.core.errors import UsageError
+from isthmus.data.marked import Mask, Region
 from isthmus.data.samples import ImagePart, ImageRef, Phrase, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
 from isthmus.data.scenes.apart import Lack, Told
-from isthmus.data.scenes.captions import phrases
+from isthmus.data.scenes.captions import phrases, region_caption
 from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.questions import described
 from isthmus.data.scenes.retelling import exchange, retold
@@ -61,6 +64,27 @@ class Variation:
     shapeless: float = 0.0
     exchanged: float = 0.0
     counting: float = 0.0
+
+
+@dataclass(frozen=True)
+class SceneMask(Mask):
+    """The pixels that show one thing of a scene."""
+
+    world: Scenes
+    scene: Scene
+    number: int
+
+    def read(self) -> Bool[np.ndarray, "height width"]:
+        """Drawn now; what hides the thing does not belong to it."""
+        return self.world.region_masks(self.scene)[self.number]
+
+
+def regions_of(world: Scenes, scene: Scene) -> tuple[Region, ...]:
+    """Each thing of a scene with what is said of it alone."""
+    return tuple(
+        Region(region_caption(thing), SceneMask(world, scene, number))
+        for number, thing in enumerate(scene.things)
+    )
 
 
 class SceneSource(Source):
@@ -119,6 +143,7 @@ class SceneSource(Source):
             answers=(first.answer,),
             kind=first.kind,
             turns=_talk((ImagePart(0),), (first, *self._talked(told)[: QUESTIONS_A_TALK - 1])),
+            regions=regions_of(self.world, told.scene) if told.lack is None else (),
         )
 
     def _told(self, scene: Scene, question: Question, *, imagined: bool) -> Told:
