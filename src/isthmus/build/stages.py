@@ -12,6 +12,7 @@ from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
+from isthmus.data.views import Augmentation
 from isthmus.models.model import Model
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.next_token import NextToken
@@ -39,6 +40,9 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
         whole=stage.whole,
+        augmentation=None
+        if stage.views is None
+        else Augmentation(crop=stage.views.crop, flip=stage.views.flip),
     )
 
 
