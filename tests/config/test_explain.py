@@ -56,7 +56,7 @@ def refusal(text: str, *overrides: str) -> list[str]:
          "stages.0.optimizer.lr: found nothing, allowed: a number, it has no default"),
         ("    data: train\n", "", "- kind: train", "stages.0.data: found nothing, allowed: text, it has no default"),
         ("rows: captions", "rows: caption", "rows: captions",
-         "stages.0.rows: found 'caption', allowed: captions, questions, conversations, text, text_answers; did you mean 'captions'?"),
+         "stages.0.rows: found 'caption', allowed: captions, questions, conversations, text, text_answers, regions; did you mean 'captions'?"),
         ("next_token: 1.0", "next_tokn: 1.0", "objective: {next_token: 1.0}",
          "stages.0.objective.next_tokn: found 'next_tokn', allowed: next_token, contrastive, sigmoid; did you mean 'next_token'?"),
         ("train: [connector]", "train: []", "train: [connector]",

@@ -48,7 +48,7 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
 
 def _num_patches(recipe: Recipe) -> int:
     """Patches of a picture for a ViT of our own, the only encoder that can leave some out; else 0."""
-    vision = None if isinstance(recipe.model, LanguageModel) else recipe.model.vision
+    vision = None if isinstance(recipe.final_model, LanguageModel) else recipe.final_model.vision
     return (vision.image_size // vision.patch) ** 2 if isinstance(vision, VitVision) else 0
 
 

@@ -39,54 +39,64 @@ TASKS = {
 def mistakes_between(
     *,
     data: Mapping[str, Source],
-    model: Model,
+    models: Mapping[str | None, Model],
+    final: str | None,
     stores_features: bool,
     stages: Sequence[Stage],
     evaluation: Evaluation | None,
 ) -> list[Mistake]:
-    """Everything that does not fit, each with its path from the top of the recipe."""
-    mistakes = [*_names(data, model, stages, evaluation)]
-    if isinstance(model, VisionLanguageModel) and model.tiles is not None:
-        mistakes += _tiles(model, stores_features=stores_features)
+    """Everything that does not fit, each with its path from the top of the recipe.
+
+    `models` are named as `Recipe.named_models` names them, and `final` is the one that is evaluated.
+    """
+    mistakes = [*_names(data, models, stages, evaluation)]
+    for name, model in models.items():
+        if isinstance(model, VisionLanguageModel) and model.tiles is not None:
+            mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
-        mistakes += _stage(index, stage, model, stages[:index], stores_features=stores_features)
+        mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
-    if stores_features and isinstance(model, LanguageModel):
+    if stores_features and all(isinstance(model, LanguageModel) for model in models.values()):
         allowed = "null, because a language_model has no vision encoder"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    model = models[final]
     mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
-    if stores_features and isinstance(model, DualEncoder) and model.marks_regions:
+    marks = any(isinstance(one, DualEncoder) and one.marks_regions for one in models.values())
+    if stores_features and marks:
         allowed = "null, because stored features know no region; encode live"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
-    if evaluation is not None and evaluation.task not in TASKS[model.kind]:
-        found, allowed = f"'{evaluation.task}'", f"{one_of(TASKS[model.kind])} (model.kind is {model.kind})"
-        mistakes.append(
-            Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=TASKS[model.kind])
-        )
+    tasks = TASKS[model.kind]
+    if evaluation is not None and evaluation.task not in tasks:
+        found, allowed = f"'{evaluation.task}'", f"{one_of(tasks)} (model.kind is {model.kind})"
+        mistakes.append(Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=tasks))
     return mistakes
 
 
+def _place(name: str | None) -> tuple[str, ...]:
+    """Where a model stands in the recipe."""
+    return ("model",) if name is None else ("models", name)
+
+
 def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
-    """The tokenizer that has to be trained first and where it stands in the recipe, or None."""
+    """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
         case DualEncoder():
             tokenizer = model.text.tokenizer
-            return (
-                (("model", "text", "tokenizer"), tokenizer)
-                if isinstance(tokenizer, TrainedTokenizer)
-                else None
-            )
+            return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
-                return ("model", "language", "tokenizer"), model.language.tokenizer
+                return ("language", "tokenizer"), model.language.tokenizer
             return None
         case _:
             assert_never(model)
 
 
 def _names(
-    data: Mapping[str, Source], model: Model, stages: Sequence[Stage], evaluation: Evaluation | None
+    data: Mapping[str, Source],
+    models: Mapping[str | None, Model],
+    stages: Sequence[Stage],
+    evaluation: Evaluation | None,
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
@@ -96,8 +106,9 @@ def _names(
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
         used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
-    if (trained := tokenizer_of(model)) is not None:
-        used.append(((*trained[0], "data"), trained[1].data))
+    for model_name, model in models.items():
+        if (trained := tokenizer_of(model)) is not None:
+            used.append(((*_place(model_name), *trained[0], "data"), trained[1].data))
     for top, source in data.items():
         for name in source.parts if isinstance(source, MixtureSource) else ():
             used.append((("data", top, "parts", name), name))
@@ -178,16 +189,16 @@ def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterato
         yield Mistake(path=(*path, "objective"), found=one_of(tuple(stage.objective)), allowed=allowed)
 
 
-def _tiles(model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
+def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
     keeps_grids = ("linear", "mlp", "pixel_shuffle")
     if model.connector is not None and model.connector.kind not in keeps_grids:
         allowed = f"{one_of(keeps_grids)}, which keep the grid of patches, because model.tiles joins tiles row by row"
-        path, found = ("model", "connector", "kind"), f"'{model.connector.kind}'"
+        path, found = (*place, "connector", "kind"), f"'{model.connector.kind}'"
         yield Mistake(path=path, found=found, allowed=allowed, choices=keeps_grids)
     if model.vision.features != "patches":
         allowed = "patches, because model.tiles joins grids of patches"
         yield Mistake(
-            path=("model", "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
+            path=(*place, "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
         )
     if stores_features:
         allowed = "null, because pictures that are cut have different numbers of tiles and are encoded live"

@@ -74,8 +74,15 @@ class TrainStage(Settings):
     kind: Literal["train"] = "train"
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
     """Its name and its folder in the run."""
+    model: str | None = None
+    """Which of the recipe's `models` it trains; null where the recipe has one `model`."""
     start_from: str | None = None
-    """An earlier stage, or a run directory (a path with a `/`); null: the stage before."""
+    """An earlier stage, or a run directory (a path with a `/`), whose parts are taken over by name; null: the stage
+    before that trained the same model, if there is one."""
+    drop: Texts = ()
+    """What is not taken over: parts, or what begins so inside a part, such as `connector.text`."""
+    fresh: Texts = ()
+    """What taken-over parts lack at the start and begin with values of their own, such as `connector.projection`."""
     train: Names
     """The parts that learn; all others are frozen."""
     freeze: Texts = ()
