@@ -45,7 +45,9 @@ def test_a_twin_finds_held_out_scenes(
         right = judged["metrics"][way]["recall_at_1"]
         mixed = judged["controls"]["shuffled"][way]["recall_at_1"]
         with capsys.disabled():
-            print(f"\ntiny/{name}, {seconds:.0f} s, {way}: R@1 {right['value']:.3f}, shuffled {mixed['value']:.3f}")
+            print(
+                f"\ntiny/{name}, {seconds:.0f} s, {way}: R@1 {right['value']:.3f}, shuffled {mixed['value']:.3f}"
+            )
         assert right["value"] >= getattr(BARS[name], way)
         assert right["low"] > 5 * max(mixed["high"], 0.002)
 
@@ -56,8 +58,12 @@ def test_the_mask_decides_what_alpha_clip_names(tmp_path: Path, capsys: pytest.C
     right, controls = judged["metrics"]["accuracy"], judged["controls"]
     with capsys.disabled():
         shares = ", ".join(f"{mask} {one['accuracy']['value']:.3f}" for mask, one in controls.items())
-        print(f"\ntiny/alpha_clip, {seconds:.0f} s: marked {right['value']:.3f}, {shares}; chance {judged['chance']:.3f}")
+        print(
+            f"\ntiny/alpha_clip, {seconds:.0f} s: marked {right['value']:.3f}, {shares}; chance {judged['chance']:.3f}"
+        )
     assert right["low"] > judged["chance"] + 0.2
     for mask in ("empty", "whole"):
         assert right["low"] > controls[mask]["accuracy"]["high"] + 0.1
-    assert controls["other"]["accuracy"]["high"] < judged["chance"], "with another thing marked, that one is named"
+    assert controls["other"]["accuracy"]["high"] < judged["chance"], (
+        "with another thing marked, that one is named"
+    )

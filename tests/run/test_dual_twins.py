@@ -50,7 +50,9 @@ def test_the_loss_of_a_twin_falls(name: str, tmp_path: Path, monkeypatch: pytest
     assert len(losses[0]) == STEPS
     assert last(losses[0]) < TWINS[name] < losses[0][0]
     final = load_file(tmp_path / "run" / "final" / "model.safetensors")
-    assert any(key.startswith("vision.") for key in final) == (name != "lit"), "a locked encoder is not even saved"
+    assert any(key.startswith("vision.") for key in final) == (name != "lit"), (
+        "a locked encoder is not even saved"
+    )
 
 
 def test_the_twin_of_alpha_clip_moves_what_it_should(tmp_path: Path) -> None:
@@ -62,7 +64,9 @@ def test_the_twin_of_alpha_clip_moves_what_it_should(tmp_path: Path) -> None:
     after = load_file(tmp_path / "run" / "regions" / "model.safetensors")
     text = [name for name in before if name.startswith(("text.", "scale."))]
     assert text
-    assert all(torch.equal(before[name], after[name]) for name in text), "the text encoder is frozen, bit for bit"
+    assert all(torch.equal(before[name], after[name]) for name in text), (
+        "the text encoder is frozen, bit for bit"
+    )
     vision = "vision.patch_embedding.projection.weight"
     assert not torch.equal(before[vision], after[vision])
     recipe = load_recipe("tiny/alpha_clip")
@@ -81,7 +85,9 @@ def test_twins_differ_from_the_large_ones_in_size_alone() -> None:
         for key in ("pool", "activation", "norm_eps", "head_bias"):
             assert getattr(large.text, key) == getattr(twin.text, key), (name, key)
         assert (large.scale_init, large.bias_init) == (twin.scale_init, twin.bias_init)
-        shares = [[stage.patches_kept for stage in load_recipe(which).stages] for which in (name, f"tiny/{name}")]
+        shares = [
+            [stage.patches_kept for stage in load_recipe(which).stages] for which in (name, f"tiny/{name}")
+        ]
         assert shares[0] == shares[1]
     large, twin = load_recipe("lit"), load_recipe("tiny/lit")
     assert large.stages[0].train == twin.stages[0].train == ("text", "scale")
