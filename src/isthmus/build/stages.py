@@ -5,6 +5,7 @@ from typing import assert_never
 
 from torch import nn
 
+from isthmus.config.fitting import COMPARING
 from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
@@ -40,6 +41,7 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
         whole=stage.whole,
+        compares=any(name in COMPARING for name in stage.objective),
         augmentation=None
         if stage.views is None
         else Augmentation(crop=stage.views.crop, flip=stage.views.flip),

@@ -14,6 +14,7 @@ from isthmus.data.masking import random_kept
 from isthmus.data.order import RowOrder
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
+from isthmus.data.repeats import warn_of_repeats
 from isthmus.data.rows import WORDS_ONLY, CaptionUse, RowIndex, RowKind, sample_for
 from isthmus.data.samples import Sample, Source
 from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
@@ -35,6 +36,7 @@ class StreamOptions:
         num_patches: Patches of a picture, for `patches_kept`.
         patches_kept: Share of the patches that the vision encoder sees; each row draws its own. None: all.
         whole: Share of `regions` rows that are read as `captions` instead; each place of an epoch draws its own.
+        compares: The loss compares every picture with all texts of a step; then repeated texts are told of.
         augmentation: Which views of pictures are drawn, anew for each row; None: pictures as they are.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
     """
@@ -49,6 +51,7 @@ class StreamOptions:
     num_patches: int = 0
     patches_kept: float | None = None
     whole: float = 0.0
+    compares: bool = False
     augmentation: Augmentation | None = None
     workers: int = 1
 
@@ -113,6 +116,8 @@ class BatchStream:
             batches, met = self._prepare(step)
         else:
             batches, met = self._fetch(self._pool, step)
+        if self.options.compares and not self._counted:
+            warn_of_repeats(batches, stage=self.options.stage)
         if step not in self._counted:
             self._counted.add(step)
             self._tally.add(met)
