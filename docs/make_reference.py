@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 import isthmus.config.academic
 import isthmus.config.data
+import isthmus.config.dual
 import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
@@ -31,10 +32,11 @@ GROUPS = (
     ("Academic data", isthmus.config.academic),
     ("Models", isthmus.config.model),
     ("Vision encoders", isthmus.config.vision),
-    ("Connectors, fusion, image heads", isthmus.config.joining),
+    ("Dual encoders", isthmus.config.dual),
+    ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
     ("Tiles", isthmus.config.tiles),
-    ("Language models, text encoders, tokenizers", isthmus.config.language),
+    ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Evaluation", isthmus.config.evaluation),
 )
