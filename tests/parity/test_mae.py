@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
-from transformers.models.vit_mae.modeling_vit_mae import get_2d_sincos_pos_embed
+from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from isthmus.build.model import build_model
 from isthmus.config.masked import MaskedImageModel, PixelPredictor
@@ -52,8 +52,11 @@ def twin(*, normalised: bool = True) -> ViTMAEForPreTraining:
     made = ViTMAEForPreTraining(config).eval()
     # transformers 5.23 leaves the tables of a fresh model at zero; its own function fills them as published.
     for table, width in ((made.vit.embeddings.position_embeddings, 32), (made.decoder.decoder_pos_embed, 16)):
-        published = get_2d_sincos_pos_embed(width, 4, add_cls_token=True)
-        table.data.copy_(torch.from_numpy(published)[None])
+        made_there = build_2d_sinusoidal_position_embedding(
+            height=4, width=4, embed_dim=width, cls_token=True
+        )
+        # As its own `initialize_weights` turns the halves round: the published tables say the column first.
+        table.data.copy_(torch.cat([made_there[:, width // 2 :], made_there[:, : width // 2]], dim=-1))
     return made
 
 

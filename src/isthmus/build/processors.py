@@ -62,16 +62,10 @@ def build_processor(
             assert isinstance(model, VisionLanguageModelModule)
             assert images is not None
             assert tokenizer is not None
-            try:
-                tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
-                if config.tiles is not None:
-                    square_side(tokens_per_image)
-            except ValueError as error:
-                raise RecipeError(f"model.connector: {error}") from error
             return VisionLanguageProcessor(
                 pictures=PictureReader(images=images, stored=stored, tiler=_tiler(config, images)),
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
-                tokens_per_image=tokens_per_image,
+                tokens_per_image=_tokens_per_image(config, model, images),
                 prompt=prompt,
             )
         case DualEncoder():
@@ -101,6 +95,19 @@ def build_processor(
             )
         case _:
             assert_never(config)
+
+
+def _tokens_per_image(
+    config: VisionLanguageModel, model: VisionLanguageModelModule, images: ImageProcessor
+) -> int:
+    """Places that a picture takes in the text."""
+    try:
+        tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
+        if config.tiles is not None:
+            square_side(tokens_per_image)
+    except ValueError as error:
+        raise RecipeError(f"model.connector: {error}") from error
+    return tokens_per_image
 
 
 def _tiler(config: VisionLanguageModel, images: ImageProcessor) -> Tiler | None:
