@@ -5,6 +5,7 @@ from typing import assert_never
 
 from torch import nn
 
+from isthmus.config.fitting import COMPARING
 from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
@@ -12,6 +13,7 @@ from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
+from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.model import Model
 from isthmus.objectives.classification import Classification
@@ -42,6 +44,10 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
         whole=stage.whole,
+        compares=any(name in COMPARING for name in stage.objective),
+        augmentation=None
+        if stage.views is None
+        else Augmentation(crop=stage.views.crop, flip=stage.views.flip),
     )
 
 

@@ -174,6 +174,7 @@ def _stage(
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"

@@ -26,6 +26,18 @@ def patches_kept(
         yield Mistake(path=place, found=found, allowed=allowed)
 
 
+def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -> Iterator[Mistake]:
+    """What is wrong with a stage that sees pictures in part."""
+    if stage.views is not None and stores_features:
+        allowed = (
+            "null, because stored features are those of whole pictures; set features: null to encode live"
+        )
+        yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
+    elif stage.views is not None and stage.rows == "regions":
+        allowed = "null, because the mask of a region belongs to the whole picture"
+        yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
+
+
 def regions(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
     """What is wrong with a stage whose rows are regions, or with its share of whole pictures."""
     if stage.rows == "regions" and isinstance(model, DualEncoder):

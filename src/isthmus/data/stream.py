@@ -14,9 +14,11 @@ from isthmus.data.masking import random_kept
 from isthmus.data.order import RowOrder
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
+from isthmus.data.repeats import warn_of_repeats
 from isthmus.data.rows import WORDS_ONLY, CaptionUse, RowIndex, RowKind, sample_for
-from isthmus.data.samples import Source
+from isthmus.data.samples import Sample, Source
 from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
+from isthmus.data.views import Augmentation, ViewedImage, view_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class StreamOptions:
         num_patches: Patches of a picture, for `patches_kept`.
         patches_kept: Share of the patches that the vision encoder sees; each row draws its own. None: all.
         whole: Share of `regions` rows that are read as `captions` instead; each place of an epoch draws its own.
+        compares: The loss compares every picture with all texts of a step; then repeated texts are told of.
+        augmentation: Which views of pictures are drawn, anew for each row; None: pictures as they are.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
     """
 
@@ -47,6 +51,8 @@ class StreamOptions:
     num_patches: int = 0
     patches_kept: float | None = None
     whole: float = 0.0
+    compares: bool = False
+    augmentation: Augmentation | None = None
     workers: int = 1
 
 
@@ -110,6 +116,8 @@ class BatchStream:
             batches, met = self._prepare(step)
         else:
             batches, met = self._fetch(self._pool, step)
+        if self.options.compares and not self._counted:
+            warn_of_repeats(batches, stage=self.options.stage)
         if step not in self._counted:
             self._counted.add(step)
             self._tally.add(met)
@@ -164,6 +172,15 @@ class BatchStream:
         generator = generator_of(chosen.seed, "kept", chosen.stage, epoch, place)
         return replace(row, kept=random_kept(chosen.num_patches, chosen.patches_kept, generator))
 
+    def _viewed(self, sample: Sample, epoch: int, place: int) -> Sample:
+        """The sample with its first picture seen in part, where the stage draws views."""
+        chosen = self.options
+        if chosen.augmentation is None or not sample.images:
+            return sample
+        view = view_of(chosen.augmentation, generator_of(chosen.seed, "view", chosen.stage, epoch, place))
+        first, *others = sample.images
+        return replace(sample, images=(ViewedImage(first, view, name=first.name), *others))
+
     def _kind(self, epoch: int, place: int) -> RowKind:
         chosen = self.options
         drawn = seed_of(chosen.seed, "whole", chosen.stage, epoch, place) / 2**63
@@ -180,7 +197,7 @@ class BatchStream:
                 continue
             number, choice = self.index(order[where], epoch)
             try:
-                sample = sample_for(self.source, number, rows)
+                sample = self._viewed(sample_for(self.source, number, rows), epoch, place)
                 row = self.processor.row(sample, rows=rows, choice=choice)
             except BadSample as error:
                 met[number] = str(error)
