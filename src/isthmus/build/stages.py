@@ -31,8 +31,8 @@ def frozen_inside(stage: TrainStage, model: Model) -> list[nn.Parameter]:
     return [parameter for name in stage.freeze for parameter in inner[name].parameters()]
 
 
-def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
-    """How a stage's data is cut into steps."""
+def stream_options(recipe: Recipe, stage: TrainStage, *, rank: int = 0, num_ranks: int = 1) -> StreamOptions:
+    """How a stage's data is cut into steps, and those into the parts of several processes."""
     return StreamOptions(
         rows=stage.rows,
         batch_size=stage.batch_size,
@@ -41,6 +41,8 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         seed=recipe.seed,
         stage=stage.name,
         group_by_modality=stage.group_by_modality,
+        rank=rank,
+        num_ranks=num_ranks,
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
         whole=stage.whole,

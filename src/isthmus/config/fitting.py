@@ -165,12 +165,7 @@ def _stage(
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    compares = [name for name in COMPARING if name in stage.objective]
-    if compares and stage.micro_batch_size not in (None, stage.batch_size):
-        allowed = "null, because each picture must be compared with the whole batch at once"
-        place = (*path, "micro_batch_size")
-        yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
-    if stage.captions == "each" and not compares:
+    if stage.captions == "each" and not any(name in stage.objective for name in COMPARING):
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     yield from _sigmoid(path, stage, model)
