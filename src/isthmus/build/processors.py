@@ -78,11 +78,8 @@ def build_processor(
             )
         case MaskedImageModel():
             assert images is not None
-            return MaskedImageProcessor(
-                pictures=PictureReader(images=images),
-                num_patches=num_patches(config),
-                masked=config.masking.masked,
-            )
+            pictures, share = PictureReader(images=images), config.masking.masked
+            return MaskedImageProcessor(pictures=pictures, num_patches=num_patches(config), masked=share)
         case Classifier():
             assert images is not None
             return ClassProcessor(
