@@ -14,8 +14,11 @@ from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
+from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.model import Model
+from isthmus.objectives.classification import Classification
 from isthmus.objectives.contrastive import Contrastive
+from isthmus.objectives.masked_pixels import MaskedPixels
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
@@ -102,6 +105,12 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, PredictsTokens):
                 raise _unfit(name, stage, model)
             return NextToken(candidate, label_smoothing=stage.label_smoothing)
+        case "masked_pixels":
+            if not isinstance(candidate, MaskedImageModel):
+                raise _unfit(name, stage, model)
+            return MaskedPixels(patch=candidate.vision.patch_embedding.patch, normalised=candidate.normalised)
+        case "classification":
+            return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)

@@ -17,7 +17,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive", "sigmoid"]
+ObjectiveName = Literal["next_token", "contrastive", "sigmoid", "masked_pixels", "classification"]
 """The objectives there are."""
 
 

@@ -206,7 +206,9 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     last = directory.stage(workshop.recipe.stages[-1].name)
     save_weights(workshop.model, saved_parts(last), unfinished)
-    workshop.tokenizer.save_pretrained(unfinished)
+    tokenizer = workshop.tokenizer
+    if tokenizer is not None:
+        tokenizer.save_pretrained(unfinished)
     template = workshop.template
     if template is not None:
         (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
@@ -216,7 +218,8 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     if isinstance(workshop.model, LanguageModelOnly):
         merge_lora(workshop.model.language.network)
         workshop.model.language.save_as_checkpoint(unfinished / "language")
-        workshop.tokenizer.save_pretrained(unfinished / "language")
+        assert tokenizer is not None
+        tokenizer.save_pretrained(unfinished / "language")
     unfinished.rename(directory.final)
     sync(directory.path)
 
