@@ -12,11 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 import isthmus.config.academic
+import isthmus.config.classifier
 import isthmus.config.data
 import isthmus.config.dual
 import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
+import isthmus.config.masked
 import isthmus.config.model
 import isthmus.config.recipe
 import isthmus.config.resampling
@@ -31,6 +33,8 @@ GROUPS = (
     ("Data", isthmus.config.data),
     ("Academic data", isthmus.config.academic),
     ("Models", isthmus.config.model),
+    ("Masked image models", isthmus.config.masked),
+    ("Classifiers", isthmus.config.classifier),
     ("Vision encoders", isthmus.config.vision),
     ("Dual encoders", isthmus.config.dual),
     ("Connectors and fusion", isthmus.config.joining),

@@ -17,7 +17,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive", "sigmoid"]
+ObjectiveName = Literal["next_token", "contrastive", "sigmoid", "masked_pixels", "classification"]
 """The objectives there are."""
 
 
@@ -117,7 +117,8 @@ class TrainStage(Settings):
     batch_size: Count
     """Rows a step."""
     micro_batch_size: Count | None = None
-    """Rows that are in memory at once; divides `batch_size`; null: all of them."""
+    """Rows that are in memory at once; divides `batch_size`; null: all of them. Objectives that compare the whole batch
+    run fewer rows twice, by cached gradients, and learn the same."""
     recompute: Texts = ()
     """Parts, frozen ones too, that run again in the backward pass and keep no activations: less memory, more time."""
     optimizer: Optimizer

@@ -28,7 +28,7 @@ class StreamOptions:
     Attributes:
         rows: What samples are read as.
         batch_size: Rows a step.
-        micro_batch_size: Rows a forward pass; None takes the whole batch at once.
+        micro_batch_size: Rows a forward pass; None takes all rows of a process at once.
         captions: `one` caption of each sample an epoch, or `all`.
         seed: The run's seed.
         stage: The stage's name: stages with one seed see different orders.
@@ -39,6 +39,8 @@ class StreamOptions:
         compares: The loss compares every picture with all texts of a step; then repeated texts are told of.
         augmentation: Which views of pictures are drawn, anew for each row; None: pictures as they are.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
+        rank: Which of several processes this is; each gives its own part of the rows of every step.
+        num_ranks: How many processes there are.
     """
 
     rows: RowKind
@@ -54,6 +56,8 @@ class StreamOptions:
     compares: bool = False
     augmentation: Augmentation | None = None
     workers: int = 1
+    rank: int = 0
+    num_ranks: int = 1
 
 
 @final
@@ -72,7 +76,7 @@ class BatchStream:
 
     Raises:
         DataError: The source is empty or smaller than a batch.
-        UsageError: A size is not positive.
+        UsageError: A size is not positive, or processes cannot share a batch evenly.
     """
 
     def __init__(self, *, processor: Processor, source: Source, options: StreamOptions) -> None:
@@ -80,6 +84,11 @@ class BatchStream:
         if options.batch_size < 1 or micro < 1:
             raise UsageError(
                 f"batch_size {options.batch_size} and micro_batch_size {micro} must be at least 1"
+            )
+        if options.batch_size % options.num_ranks:
+            raise UsageError(
+                f"batch_size {options.batch_size} cannot be shared by {options.num_ranks} processes; "
+                "expected a number of processes that divides it"
             )
         self.processor = processor
         self.source = source
@@ -156,10 +165,11 @@ class BatchStream:
 
     def _prepare(self, step: int) -> tuple[list[Batch], Met]:
         epoch, within = divmod(step, self.steps_per_epoch)
-        first = within * self.options.batch_size
+        each = self.options.batch_size // self.options.num_ranks
+        first = within * self.options.batch_size + self.options.rank * each
         rows: list[Row] = []
         bad: list[tuple[int, str]] = []
-        for place in range(first, first + self.options.batch_size):
+        for place in range(first, first + each):
             rows.append(self._with_patches(self._row(epoch, place, bad), epoch, place))
         parts = [rows[at : at + self._micro] for at in range(0, len(rows), self._micro)]
         return [collate(part, pad_id=self.processor.pad_id) for part in parts], Met(rows=rows, bad=bad)
