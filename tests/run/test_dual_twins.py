@@ -34,7 +34,7 @@ def trained(name: str, run: Path, *changes: str) -> list[list[float]]:
         lines = (run / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         records = [json.loads(line) for line in lines]
         losses.append([record["loss"] for record in records if record["kind"] == "train"])
-    print(name, [[round(x,2) for x in one] for one in losses])
+    print(name, [[round(x, 2) for x in one] for one in losses])
     return losses
 
 
