@@ -6,9 +6,11 @@ import torch
 
 from isthmus.build.joining import build_image_head, build_ways
 from isthmus.build.language import build_language, build_text_encoder
+from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
@@ -16,6 +18,7 @@ from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.parts.fusion.newline import Newline
+from isthmus.parts.language.language_model import LanguageModel as LanguageModelPart
 
 
 def build_model(
@@ -88,6 +91,9 @@ def _assemble(
             )
         case LanguageModel():
             language = build_language(config.language, origin, tokenizer=tokenizer)
+            assert isinstance(language.model, LanguageModelPart)
             return LanguageModelOnly(language=language.model, lora=language.lora)
+        case QFormerPretrainer():
+            return build_qformer_pretrainer(config, origin, tokenizer=tokenizer, frozen="vision" in frozen)
         case _:
             assert_never(config)

@@ -3,7 +3,9 @@
 from typing import assert_never
 
 from isthmus.build.text import build_caption_encoder, build_codec
+from isthmus.config.language import EncoderDecoderLanguage
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
@@ -17,10 +19,12 @@ from isthmus.data.processor import (
 )
 from isthmus.data.templates import ChatTemplate
 from isthmus.data.tiles import Tiler
+from isthmus.data.two_sides import SideSplit
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.nn.pooling import square_side
+from isthmus.parts.language.encoder_decoder import EncoderDecoder
 
 
 def build_processor(
@@ -62,8 +66,9 @@ def build_processor(
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=tokens_per_image,
                 prompt=prompt,
+                sides=_sides(config, model),
             )
-        case DualEncoder():
+        case DualEncoder() | QFormerPretrainer():
             assert images is not None
             return DualEncoderProcessor(
                 pictures=PictureReader(images=images, stored=stored),
@@ -75,6 +80,13 @@ def build_processor(
             )
         case _:
             assert_never(config)
+
+
+def _sides(config: VisionLanguageModel, model: VisionLanguageModelModule) -> SideSplit | None:
+    if not isinstance(config.language, EncoderDecoderLanguage):
+        return None
+    assert isinstance(model.language, EncoderDecoder)
+    return SideSplit(start_id=model.language.start_id, prefix=config.language.prefix)
 
 
 def _tiler(config: VisionLanguageModel, images: ImageProcessor) -> Tiler | None:

@@ -4,17 +4,21 @@ from typing import assert_never
 
 from isthmus.config.joining import Splice
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 
 
 def published_form(config: Model) -> Model:
     """What a recipe's model would be if nothing were cut from, or added to, the checkpoints it names.
 
-    Vision encoders are whole again where the recipe reads an earlier layer, and an added placeholder has no row.
+    Vision encoders are whole again where the recipe reads an earlier layer, and an added placeholder has no row. Before a
+    Q-Former they stay as they are: the norm behind their last layer is published too, as the connector's own.
     """
     match config:
         case VisionLanguageModel():
             changes: dict[str, object] = {"vision": _whole(config.vision)}
+            if isinstance(config.connector, QFormer):
+                changes = {}
             if config.placeholder == "add" and config.connector is not None:
                 changes["fusion"] = Splice()
             elif config.placeholder == "add" and config.splice is not None:
@@ -23,7 +27,7 @@ def published_form(config: Model) -> Model:
             return config.model_copy(update=changes)
         case DualEncoder():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel():
+        case LanguageModel() | QFormerPretrainer():
             return config
 
 

@@ -7,8 +7,15 @@ from typing import assert_never
 from isthmus.build.names import locate
 from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
-from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.language import (
+    EncoderDecoderLanguage,
+    Language,
+    LlamaLanguage,
+    PretrainedLanguage,
+    TrainedTokenizer,
+)
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import PretrainedTokenizer, QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import EOC, ChatTemplate
@@ -37,6 +44,8 @@ def build_tokenizer(
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder():
             tokenizer = _trained(model.text.tokenizer, data)
+        case QFormerPretrainer():
+            tokenizer = _of_words(model.text.tokenizer, data, network_allowed)
         case _:
             assert_never(model)
     if kept is not None:
@@ -44,26 +53,39 @@ def build_tokenizer(
     return tokenizer
 
 
-def _of_language(
-    language: LlamaLanguage | PretrainedLanguage, data: Mapping[str, Source], network_allowed: bool
-) -> Tokenizer:
+def _of_language(language: Language, data: Mapping[str, Source], network_allowed: bool) -> Tokenizer:
     match language:
         case LlamaLanguage():
             return _trained(language.tokenizer, data)
-        case PretrainedLanguage():
-            try:
-                return load_tokenizer(
-                    locate(language.name, path="model.language.name"),
-                    revision=language.revision,
-                    local_only=not network_allowed,
-                )
-            except OSError as error:
-                raise MachineError(
-                    f"model.language.name: the tokenizer of '{language.name}' is not on this machine and the "
-                    "network is not asked; pass --allow-network to fetch it, or give a folder"
-                ) from error
+        case PretrainedLanguage() | EncoderDecoderLanguage():
+            return _named(language.name, language.revision, "model.language.name", network_allowed)
         case _:
             assert_never(language)
+
+
+def _of_words(
+    config: TrainedTokenizer | PretrainedTokenizer, data: Mapping[str, Source], network_allowed: bool
+) -> Tokenizer:
+    if isinstance(config, TrainedTokenizer):
+        return _trained(config, data)
+    tokenizer = _named(config.name, config.revision, "model.text.tokenizer.name", network_allowed)
+    if len(tokenizer) != config.vocabulary:
+        raise RecipeError(
+            f"model.text.tokenizer.vocabulary: the tokenizer has {len(tokenizer)} tokens, not {config.vocabulary}; "
+            "write its number"
+        )
+    return tokenizer
+
+
+def _named(name: str, revision: str | None, path: str, network_allowed: bool) -> Tokenizer:
+    """A tokenizer from a folder or the hub; `path` is where the recipe names it."""
+    try:
+        return load_tokenizer(locate(name, path=path), revision=revision, local_only=not network_allowed)
+    except OSError as error:
+        raise MachineError(
+            f"{path}: the tokenizer of '{name}' is not on this machine and the network is not asked; pass "
+            "--allow-network to fetch it, or give a folder"
+        ) from error
 
 
 def _trained(config: TrainedTokenizer, data: Mapping[str, Source]) -> Tokenizer:
@@ -123,6 +145,6 @@ def build_codec(
     )
 
 
-def build_caption_encoder(model: DualEncoder, tokenizer: Tokenizer) -> CaptionEncoder:
+def build_caption_encoder(model: DualEncoder | QFormerPretrainer, tokenizer: Tokenizer) -> CaptionEncoder:
     """How captions become ids for this text encoder."""
     return CaptionEncoder(tokenizer=tokenizer, context=model.text.context)

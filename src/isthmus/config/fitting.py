@@ -8,12 +8,14 @@ from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
     "dual_encoder": ("contrastive",),
     "language_model": ("next_token",),
+    "qformer_pretrainer": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
 
@@ -21,6 +23,7 @@ ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
     "dual_encoder": ("captions",),
     "language_model": ("text", "text_answers"),
+    "qformer_pretrainer": ("captions",),
 }
 """What each model kind can read."""
 
@@ -28,6 +31,7 @@ TASKS = {
     "vision_language_model": ("captioning", "questions"),
     "dual_encoder": ("retrieval",),
     "language_model": (),
+    "qformer_pretrainer": ("retrieval",),
 }
 """What each model kind can be judged by."""
 
@@ -64,6 +68,9 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     match model:
         case DualEncoder():
             return ("model", "text", "tokenizer"), model.text.tokenizer
+        case QFormerPretrainer():
+            words = model.text.tokenizer
+            return (("model", "text", "tokenizer"), words) if isinstance(words, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
                 return ("model", "language", "tokenizer"), model.language.tokenizer
@@ -134,8 +141,8 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
         yield Mistake(path=place, found="'language'", allowed=allowed)
-    if stage.template is not None and isinstance(model, DualEncoder):
-        allowed = "null, because a dual_encoder reads texts without a chat template"
+    if stage.template is not None and isinstance(model, DualEncoder | QFormerPretrainer):
+        allowed = f"null, because a {model.kind} reads texts without a chat template"
         yield Mistake(path=(*path, "template"), found=f"'{stage.template}'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
@@ -175,7 +182,7 @@ def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[
 
 
 def _is_quantized(model: Model) -> bool:
-    language = None if isinstance(model, DualEncoder) else model.language
+    language = None if isinstance(model, DualEncoder | QFormerPretrainer) else model.language
     return isinstance(language, PretrainedLanguage) and language.quantize is not None
 
 

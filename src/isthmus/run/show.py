@@ -11,6 +11,7 @@ from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
 from isthmus.config.load import load_recipe
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
@@ -186,3 +187,5 @@ def kinds_of(config: Model) -> dict[str, str]:
             }
         case LanguageModel():
             return {"language": config.language.kind}
+        case QFormerPretrainer():
+            return {"vision": config.vision.kind, "connector": config.connector.kind}
