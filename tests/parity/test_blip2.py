@@ -44,13 +44,13 @@ def test_contrast_and_match_are_those_of_transformers(tmp_path: Path) -> None:
         found = ours.encode(batch)
         assert found.image_views is not None
         assert found.text_vectors is not None
-        assert found.patches is not None
         scores = similarities(
             Representations(
                 image_views=found.image_views, text_vectors=found.text_vectors, image_of_text=torch.arange(3)
             )
         )
-        matched = ours.match(found.patches, token_ids, there)
+        every = torch.cartesian_prod(torch.arange(3), torch.arange(3))
+        matched = ours.match(found, batch, images=every[:, 1], texts=every[:, 0]).unflatten(0, (3, 3))
         for text in range(3):
             length = int(there[text].sum())
             said = {"input_ids": token_ids[[text], :length].expand(3, -1), "pixel_values": pixels}
@@ -58,7 +58,7 @@ def test_contrast_and_match_are_those_of_transformers(tmp_path: Path) -> None:
             contrast = theirs(**said).logits_per_image
             match = theirs(**said, use_image_text_matching_head=True).logits_per_image
             torch.testing.assert_close(scores[:, text], contrast[:, 0], rtol=0, atol=BOUND)
-            torch.testing.assert_close(matched[text], match[text], rtol=0, atol=BOUND)
+            torch.testing.assert_close(matched[text], match, rtol=0, atol=BOUND)
     assert scores.std() > 0.01
     assert matched.std() > 0.01
 

@@ -130,11 +130,12 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    if "contrastive" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    compares = {"contrastive", "matching"} & set(stage.objective)
+    if compares and stage.micro_batch_size not in (None, stage.batch_size):
         allowed = "null, because each picture must be compared with the whole batch at once"
         place = (*path, "micro_batch_size")
         yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
-    if stage.captions == "each" and "contrastive" not in stage.objective:
+    if stage.captions == "each" and not compares:
         allowed = "one or all; several captions in one row only suit the contrastive objective"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     if "language" in stage.train and _is_quantized(model):

@@ -17,7 +17,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive"]
+ObjectiveName = Literal["next_token", "contrastive", "matching", "captioning"]
 """The objectives there are."""
 
 

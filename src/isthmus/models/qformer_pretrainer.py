@@ -5,7 +5,7 @@ from typing import final
 
 import torch
 from einops import reduce
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -105,17 +105,33 @@ class QFormerPretrainer(Model):
         """The softmax loss needs none."""
 
     def match(
-        self,
-        patches: Float[Tensor, "pair patch vision_dim"],
-        token_ids: Int[Tensor, "pair token"],
-        there: Bool[Tensor, "pair token"],
+        self, encoded: Encoded, batch: Batch, *, images: Int[Tensor, " pair"], texts: Int[Tensor, " pair"]
     ) -> Float[Tensor, "pair 2"]:
         """Logits of "no" and "yes" for pairs of a picture and a text: the mean over the queries."""
-        num_queries = self.connector.shape.num_queries
-        states = self.connector.join(patches, token_ids, full(num_queries, there))
+        assert isinstance(encoded, EncodedPairs)
+        assert encoded.patches is not None
+        assert batch.token_ids is not None
+        assert batch.attention_mask is not None
+        num_queries, there = self.connector.shape.num_queries, batch.attention_mask[texts]
+        states = self.connector.join(
+            encoded.patches[images], batch.token_ids[texts], full(num_queries, there)
+        )
         return reduce(self.heads.match(states[:, :num_queries]), "pair query answer -> pair answer", "mean")
 
-    def started(self, token_ids: Int[Tensor, "text token"]) -> Int[Tensor, "text token"]:
-        """The texts as captions to be written: their first token is the one that says so."""
-        first = torch.full_like(token_ids[:, :1], self.start_id)
-        return torch.cat([first, token_ids[:, 1:]], dim=1)
+    def caption(self, encoded: Encoded, batch: Batch) -> Float[Tensor, "text token dim"]:
+        """States of the texts as captions that are written: their first token is the one that says so."""
+        assert isinstance(encoded, EncodedPairs)
+        assert encoded.summary is not None
+        assert batch.token_ids is not None
+        assert batch.attention_mask is not None
+        first = torch.full_like(batch.token_ids[:, :1], self.start_id)
+        started = torch.cat([first, batch.token_ids[:, 1:]], dim=1)
+        memory = encoded.summary.memory
+        if batch.image_of_text is not None:
+            memory = [read.chosen(batch.image_of_text) for read in memory]
+        return self.connector.write(started, batch.attention_mask, memory)
+
+    def caption_logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
+        """Logits of the next word, from BERT's head."""
+        assert self.connector.text is not None
+        return self.connector.text.logits(hidden)
