@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, Blip2ForConditionalGeneration, Blip2ForImageTextRetrieval
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    Blip2ForConditionalGeneration,
+    Blip2ForImageTextRetrieval,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 
@@ -103,7 +108,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "hf"
 
 
-def test_a_file_with_lavis_names_fills_the_first_stage_to_the_last_number(folder: Path, tmp_path: Path) -> None:
+def test_a_file_with_lavis_names_fills_the_first_stage_to_the_last_number(
+    folder: Path, tmp_path: Path
+) -> None:
     first, other = drawn(blip2_twins.pretrainer(folder), 1), drawn(blip2_twins.pretrainer(folder), 2)
     save_file(lavis_tensors(first), tmp_path / "lavis.safetensors")
     assert set(load_lavis(other, tmp_path / "lavis.safetensors")) == {"connector", "heads", "vision"}
@@ -111,7 +118,9 @@ def test_a_file_with_lavis_names_fills_the_first_stage_to_the_last_number(folder
     assert all(torch.equal(here[name], there[name]) for name in here)
 
 
-def test_the_second_stage_goes_on_from_the_first_without_words_and_heads(folder: Path, tmp_path: Path) -> None:
+def test_the_second_stage_goes_on_from_the_first_without_words_and_heads(
+    folder: Path, tmp_path: Path
+) -> None:
     first = drawn(blip2_twins.pretrainer(folder), 1)
     save_file(lavis_tensors(first), tmp_path / "lavis.safetensors")
     blip2_twins.twin(Blip2ForConditionalGeneration, tmp_path / "second")
@@ -129,8 +138,15 @@ def test_a_file_of_the_second_stage_holds_what_learned(projection: str, folder: 
     tensors = {
         name: tensor
         for name, tensor in lavis_tensors(drawn(blip2_twins.pretrainer(folder), 1)).items()
-        if not name.startswith(("visual_encoder.", "vision_proj", "text_proj", "itm_head", "temp", "Qformer.cls"))
-        and not any(piece in name for piece in (".intermediate.", ".output.dense", ".output.LayerNorm", "_embeddings"))
+        if (
+            not name.startswith(
+                ("visual_encoder.", "vision_proj", "text_proj", "itm_head", "temp", "Qformer.cls")
+            )
+            and not any(
+                piece in name
+                for piece in (".intermediate.", ".output.dense", ".output.LayerNorm", "_embeddings")
+            )
+        )
         or "ttention.output" in name
     }
     generator = torch.Generator().manual_seed(5)
@@ -147,7 +163,8 @@ def test_a_file_of_the_second_stage_holds_what_learned(projection: str, folder: 
     tensors["opt_model.lm_head.weight"] = torch.zeros(2, 2)
     save_file(tensors, tmp_path / "wrong.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"unknown opt_model\.lm_head\.weight; connector: missing queries; name a checkpoint"
+        CheckpointError,
+        match=r"unknown opt_model\.lm_head\.weight; connector: missing queries; name a checkpoint",
     ):
         load_lavis(second, tmp_path / "wrong.safetensors")
 
@@ -199,5 +216,9 @@ def test_words_start_as_bert_and_queries_with_its_feed_forwards(folder: Path, tm
 
 def test_a_bert_of_other_sizes_is_refused(folder: Path, tmp_path: Path) -> None:
     bert(tmp_path / "bert", width=20)
-    with pytest.raises(CheckpointError, match=r"does not fit the Q-Former: .*expected \(16, 16\).*give one of its"):
-        start_from_bert(blip2_twins.pretrainer(folder).connector, PretrainedSource(name=str(tmp_path / "bert")))
+    with pytest.raises(
+        CheckpointError, match=r"does not fit the Q-Former: .*expected \(16, 16\).*give one of its"
+    ):
+        start_from_bert(
+            blip2_twins.pretrainer(folder).connector, PretrainedSource(name=str(tmp_path / "bert"))
+        )

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from transformers import (
     Blip2Config,
-    Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
     Blip2QFormerConfig,
     Blip2VisionConfig,

@@ -85,8 +85,8 @@ class QFormerPretrainer(Settings):
     temperature: Positive = 0.07
     """What similarities are divided by at the start; learned in the part `heads`."""
     weights: str | None = None
-    """A Hugging Face `Blip2ForImageTextRetrieval` (folder or hub name), or a `.safetensors` file with LAVIS' keys; null:
-    each part from its own."""
+    """A Hugging Face `Blip2ForImageTextRetrieval` (folder or hub name), or a `.safetensors` file with LAVIS' keys;
+    null: each part from its own."""
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -34,9 +34,10 @@ class SideSplit:
     """Puts a conversation on the two sides.
 
     The decoder writes one answer; what stands before it goes to the encoder, what comes after it is left out. A talk
-    of several answers gives one of them, drawn. With `prefix` a caption is itself cut at a drawn place, and the words
-    before it go to the encoder (prefix language modelling; Raffel et al., 2020, section 3.2.1; Li et al., 2023, section
-    3.3). Every draw is a pure function of the row's choice, which follows from seed, epoch and row.
+    of several answers gives one of them, drawn, or an earlier one where what stands before it is too long. With
+    `prefix` a caption is itself cut at a drawn place, and the words before it go to the encoder (prefix language
+    modelling; Raffel et al., 2020, section 3.2.1; Li et al., 2023, section 3.3). Every draw is a pure function of the
+    row's choice, which follows from seed, epoch and row.
 
     Args:
         start_id: What the decoder's side begins with.
@@ -65,8 +66,8 @@ class SideSplit:
         answers = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
         if not answers:
             raise DataError(f"{origin} has no answer to write; expected an assistant turn")
-        chosen = answers[seed_of(choice, origin, "answer") % len(answers)]
-        asked = self.prompt(codec, turns[:chosen], tokens_per_image=tokens_per_image, origin=origin).asked
+        drawn = seed_of(choice, origin, "answer") % len(answers)
+        chosen, asked = self._room_for(codec, turns, answers[: drawn + 1], tokens_per_image, origin)
         words = codec.content_ids(turns[chosen].text)
         if not words:
             raise DataError(f"{origin} has an answer without words; expected at least one")
@@ -92,3 +93,24 @@ class SideSplit:
         assert isinstance(end_id, int)
         ids = [*asked.ids[: codec.context - 1], end_id]
         return TwoSides(asked=replace(asked, ids=ids, targets=[IGNORED] * len(ids)), written=[])
+
+    def _room_for(
+        self,
+        codec: TextCodec,
+        turns: Sequence[Turn],
+        answers: Sequence[int],
+        tokens_per_image: Sequence[int],
+        origin: str,
+    ) -> tuple[int, EncodedText]:
+        """The last of some answers before which everything fits into the context, and that."""
+        for chosen in reversed(answers[1:]):
+            try:
+                return chosen, self.prompt(
+                    codec, turns[:chosen], tokens_per_image=tokens_per_image, origin=origin
+                ).asked
+            except DataError:
+                continue
+        first = answers[0]
+        return first, self.prompt(
+            codec, turns[:first], tokens_per_image=tokens_per_image, origin=origin
+        ).asked

@@ -1,4 +1,4 @@
-"""Image-grounded text generation: every word of a caption from its picture and the words before it (Li et al., 2023)."""
+"""Image-grounded text generation: each word of a caption from its picture and the words before it (Li et al., 2023)."""
 
 from typing import final
 

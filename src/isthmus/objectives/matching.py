@@ -5,7 +5,7 @@ from typing import final
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +16,7 @@ from isthmus.objectives.contrastive import Representations, similarities
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Pictures and texts that are looked at together, by their places in the batch, and whether they belong together."""
+    """Pictures and texts to be looked at together, by their places in the batch, and whether they belong together."""
 
     images: Int[Tensor, " pair"]
     texts: Int[Tensor, " pair"]
