@@ -10,6 +10,7 @@ from isthmus.config.base import Settings
 from isthmus.config.explain import nearest
 from isthmus.config.joining import Reuse, Splice
 from isthmus.config.load import parse_recipe
+from isthmus.config.model import DualEncoder
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import RecipeError
 
@@ -55,9 +56,9 @@ def refusal(text: str, *overrides: str) -> list[str]:
          "stages.0.optimizer.lr: found nothing, allowed: a number, it has no default"),
         ("    data: train\n", "", "- kind: train", "stages.0.data: found nothing, allowed: text, it has no default"),
         ("rows: captions", "rows: caption", "rows: captions",
-         "stages.0.rows: found 'caption', allowed: captions, questions, conversations, text, text_answers; did you mean 'captions'?"),
+         "stages.0.rows: found 'caption', allowed: captions, questions, conversations, text, text_answers, regions; did you mean 'captions'?"),
         ("next_token: 1.0", "next_tokn: 1.0", "objective: {next_token: 1.0}",
-         "stages.0.objective.next_tokn: found 'next_tokn', allowed: next_token, contrastive; did you mean 'next_token'?"),
+         "stages.0.objective.next_tokn: found 'next_tokn', allowed: next_token, contrastive, sigmoid; did you mean 'next_token'?"),
         ("train: [connector]", "train: []", "train: [connector]",
          "stages.0.train: found [], allowed: at least 1 of them"),
         ("train: [connector]", "train: connector", "train: [connector]",
@@ -166,6 +167,21 @@ def test_a_dual_encoder_learns_captions_by_contrast_and_is_judged_by_retrieval()
     cut = refusal(right, "stages.0.batch_size=4", "stages.0.micro_batch_size=2")
     assert "stages.0.micro_batch_size: found '2'" in cut[1].replace("found 2", "found '2'")
     assert "compared with the whole batch" in cut[1]
+
+
+def test_the_sigmoid_loss_has_a_bias_and_no_smoothing() -> None:
+    start, end = GOOD.index("model:"), GOOD.index("features:")
+    text = GOOD[:start] + DUAL + GOOD[end:]
+    text = text.replace("connector, language", "image_head, text, scale").replace("connector", "image_head")
+    text = text.replace("captioning", "retrieval").replace("next_token", "sigmoid")
+    text = re.sub(r"\n *micro_batch_size: 16", "", text)
+    biased = parse_recipe(text, "dual.yaml", overrides=["model.bias_init=-10.0"])
+    assert isinstance(biased.model, DualEncoder)
+    assert biased.model.bias_init == -10.0
+    smooth = refusal(text, "stages.0.label_smoothing=0.1")
+    assert "label_smoothing: found 0.1, allowed: 0.0, because sigmoid judges each pair alone" in smooth[1]
+    idle = refusal(text.replace("sigmoid", "contrastive"), "model.bias_init=-10.0")
+    assert "objective: found contrastive, allowed: sigmoid among them" in idle[1]
 
 
 def test_every_setting_of_the_schema_is_closed_and_frozen() -> None:

@@ -12,9 +12,9 @@ from isthmus.core.errors import DataError
 from isthmus.core.sizes import Size
 from isthmus.data.collate import collate
 from isthmus.data.images import CLIP_MEAN, CLIP_STD, ImageProcessor, digest
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.passes import rows_in_order
 from isthmus.data.processor import (
-    DualEncoderProcessor,
     LanguageProcessor,
     PictureReader,
     VisionLanguageProcessor,

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 
 import pytest
 
@@ -13,7 +14,7 @@ from isthmus.data.scenes.draw import region_masks
 from isthmus.data.scenes.outlines import REACH
 from isthmus.data.scenes.retelling import exchange, retold
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES, TEST_PAIRS, VALIDATION_PAIRS
-from isthmus.data.sources.scenes import SceneSource
+from isthmus.data.sources.scenes import SceneSource, Variation
 
 SINGULAR = {plural: shape for shape, plural in SHAPES.items()}
 
@@ -129,7 +130,7 @@ def test_captions_are_true() -> None:
 
 
 def test_texts_follow_from_the_phrases_before_them() -> None:
-    source = SceneSource(split="train", num_samples=120, exchanged=0.5)
+    source = SceneSource(split="train", num_samples=120, variation=Variation(exchanged=0.5))
     exchanged_words = captioned = described = 0
     for index in range(120):
         scene, _ = Scenes().imagined(index)
@@ -173,6 +174,21 @@ def test_nothing_is_exchanged_unless_asked_for() -> None:
         for word in (part.words if isinstance(part, Phrase) else part).split()
     }
     assert not said & set(read_words())
+
+
+def test_a_share_of_scenes_is_made_for_counting() -> None:
+    whole = Scenes(counting=1.0)
+    counted = [whole.example(index) for index in range(160)]
+    assert {question.kind for _, question in counted} == {"count"}
+    assert all(answers(scene, question.text) == {question.answer} for scene, question in counted)
+    # Half of a world: what is not made for counting is dealt as ever, question by question.
+    half, usual = Scenes(counting=0.5), Scenes()
+    asked = [(half.example(index)[1], usual.example(index)[1]) for index in range(400)]
+    others = [index for index, (one, other) in enumerate(asked) if one == other]
+    assert 150 < len(others) < 250
+    assert all(asked[index][0].kind == "count" for index in range(400) if index not in others)
+    numbers = Counter(question.answer for question, _ in asked if question.kind == "count")
+    assert max(numbers.values()) < 1.3 * min(numbers.values())
 
 
 def test_retelling_by_hand() -> None:

@@ -23,7 +23,7 @@ from isthmus.data.scenes import (
     words,
 )
 from isthmus.data.scenes.vocabulary import COLOURS, SHAPES
-from isthmus.data.sources.scenes import SceneSource
+from isthmus.data.sources.scenes import SceneSource, Variation
 
 FINGERPRINT = """
 import hashlib
@@ -44,7 +44,9 @@ def texts(world: Scenes, scene: Scene) -> list[str]:
 
 def reading(world: Scenes, index: int) -> list[str]:
     """What a language model reads about an imagined scene: phrases, then a caption, or questions with answers."""
-    source = SceneSource(split=world.split, num_samples=index + 1, seed=world.seed, exchanged=0.3)
+    source = SceneSource(
+        split=world.split, num_samples=index + 1, seed=world.seed, variation=Variation(exchanged=0.3)
+    )
     turns = source.text_sample(index).turns
     phrases = [part.words for part in turns[0].parts if isinstance(part, Phrase)]
     return [

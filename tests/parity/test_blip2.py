@@ -15,8 +15,8 @@ from transformers import Blip2ForConditionalGeneration, Blip2ForImageTextRetriev
 from isthmus.core.batch import IGNORED, Batch, VisualLayout
 from isthmus.core.protocols import Progress
 from isthmus.interop.blip2 import load_blip2
-from isthmus.objectives.contrastive import Representations, similarities
 from isthmus.objectives.next_token import NextToken
+from isthmus.objectives.representations import similarities
 from isthmus.parts.checkpoints import PretrainedSource
 
 BOUND = 1e-5
@@ -44,11 +44,7 @@ def test_contrast_and_match_are_those_of_transformers(tmp_path: Path) -> None:
         found = ours.encode(batch)
         assert found.image_views is not None
         assert found.text_vectors is not None
-        scores = similarities(
-            Representations(
-                image_views=found.image_views, text_vectors=found.text_vectors, image_of_text=torch.arange(3)
-            )
-        )
+        scores = similarities(found.image_views, found.text_vectors)
         every = torch.cartesian_prod(torch.arange(3), torch.arange(3))
         matched = ours.match(found, batch, images=every[:, 1], texts=every[:, 0]).unflatten(0, (3, 3))
         for text in range(3):

@@ -1,4 +1,4 @@
-"""Connectors and image heads from a recipe."""
+"""Connectors from a recipe."""
 
 from typing import assert_never
 
@@ -7,7 +7,6 @@ from isthmus.build.resampling import build_resampling
 from isthmus.config.joining import (
     Connector,
     CrossAttention,
-    ImageHead,
     LinearConnector,
     MlpConnector,
     PixelShuffle,
@@ -33,8 +32,6 @@ from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
 from isthmus.parts.language.encoder_decoder import EncoderDecoder
 from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
-from isthmus.parts.vision.head import HeadDropout
-from isthmus.parts.vision.head import ImageHead as ImageHeadModule
 
 
 def build_connector(
@@ -146,17 +143,3 @@ def _connector(
 
 def _behind_norm(config: PixelShuffle) -> MLPShape:
     return MLPShape(depth=1 if config.hidden is None else 2, hidden=config.hidden, norm=True)
-
-
-def build_image_head(config: ImageHead, *, vision: VisionEncoder, embed_dim: int) -> ImageHeadModule:
-    """From patches to one vector."""
-    return ImageHeadModule(
-        vision_width=vision.width,
-        embed_dim=embed_dim,
-        pooling=config.pooling,
-        num_heads=config.heads,
-        norm=config.norm,
-        dropout=HeadDropout(
-            channels=config.channel_dropout, patches=config.patch_dropout, output=config.dropout
-        ),
-    )

@@ -1,4 +1,4 @@
-"""Language models, text encoders and their tokenizers from a recipe."""
+"""Language models and their placeholders from a recipe."""
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -17,15 +17,12 @@ from isthmus.config.language import (
     LlamaLanguage,
     Lora,
     PretrainedLanguage,
-    TransformerText,
 )
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.data.vocabulary import Tokenizer
-from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.encoder_decoder import EncoderDecoder, load_encoder_decoder
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
-from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.language.token_rows import TokenRows
 from isthmus.training.state import mismatches
 
@@ -178,21 +175,3 @@ def placeholder_of(placeholder: Placeholder, model: LanguageModel | EncoderDecod
     with torch.random.fork_rng(devices=[]):
         model.network.resize_token_embeddings(new_id + 1, mean_resizing=False)
     return new_id
-
-
-def build_text_encoder(
-    config: TransformerText, *, embed_dim: int, tokenizer: Tokenizer | None
-) -> TextEncoder:
-    """The text side of a dual encoder; without a tokenizer it has the recipe's largest vocabulary."""
-    shape = TransformerShape(
-        width=config.width, num_layers=config.layers, num_heads=config.heads, dropout=config.dropout
-    )
-    return TextEncoder(
-        vocabulary=config.tokenizer.vocabulary if tokenizer is None else len(tokenizer),
-        context=config.context,
-        shape=shape,
-        embed_dim=embed_dim,
-        pool=config.pool,
-        word_dropout=config.word_dropout,
-        rarity=config.rarity,
-    )

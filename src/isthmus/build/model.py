@@ -4,8 +4,9 @@ from typing import Literal, assert_never
 
 import torch
 
-from isthmus.build.joining import build_image_head, build_ways
-from isthmus.build.language import build_language, build_text_encoder
+from isthmus.build.dual import build_dual_encoder
+from isthmus.build.joining import build_ways
+from isthmus.build.language import build_language
 from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
@@ -13,7 +14,6 @@ from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLangua
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer
-from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
@@ -82,13 +82,7 @@ def _assemble(
             fill_model(config, model, origin)
             return model
         case DualEncoder():
-            vision = build_vision(config.vision, origin, frozen="vision" in frozen)
-            return DualEncoderModel(
-                vision=vision,
-                image_head=build_image_head(config.image_head, vision=vision, embed_dim=config.embed_dim),
-                text=build_text_encoder(config.text, embed_dim=config.embed_dim, tokenizer=tokenizer),
-                scale_init=config.scale_init,
-            )
+            return build_dual_encoder(config, origin, tokenizer=tokenizer, frozen=frozen)
         case LanguageModel():
             language = build_language(config.language, origin, tokenizer=tokenizer)
             assert isinstance(language.model, LanguageModelPart)

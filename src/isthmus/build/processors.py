@@ -10,8 +10,8 @@ from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
 from isthmus.data.images import ImageProcessor
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.processor import (
-    DualEncoderProcessor,
     LanguageProcessor,
     PictureReader,
     Processor,
@@ -73,6 +73,7 @@ def build_processor(
             return DualEncoderProcessor(
                 pictures=PictureReader(images=images, stored=stored),
                 captions=build_caption_encoder(config, tokenizer),
+                marks=isinstance(config, DualEncoder) and config.marks_regions,
             )
         case LanguageModel():
             return LanguageProcessor(

@@ -11,8 +11,8 @@ from isthmus.config.vision import PretrainedVision, Vision, VitVision
 def published_form(config: Model) -> Model:
     """What a recipe's model would be if nothing were cut from, or added to, the checkpoints it names.
 
-    Vision encoders are whole again where the recipe reads an earlier layer, and an added placeholder has no row. Before
-    a Q-Former they stay as they are: the norm behind their last layer is published too, as the connector's own.
+    Vision encoders are whole again where the recipe reads an earlier layer and read no alpha; an added placeholder has
+    no row. Before a Q-Former they stay as they are: the norm behind their last layer is published as the connector's.
     """
     match config:
         case VisionLanguageModel():
@@ -34,8 +34,8 @@ def published_form(config: Model) -> Model:
 def _whole(vision: Vision) -> Vision:
     match vision:
         case PretrainedVision():
-            return vision.model_copy(update={"layer": None})
+            return vision.model_copy(update={"layer": None, "alpha": False})
         case VitVision():
-            return vision.model_copy(update={"layer": None, "final_norm": True})
+            return vision.model_copy(update={"layer": None, "final_norm": True, "alpha": False})
         case _:
             assert_never(vision)

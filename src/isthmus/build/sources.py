@@ -21,7 +21,9 @@ from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
 from isthmus.data.sources.scenes import SceneSource as DrawnScenes
+from isthmus.data.sources.scenes import Variation
 from isthmus.data.sources.shards import Shards
+from isthmus.data.sources.single_scenes import SingleScenes
 
 
 def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
@@ -37,6 +39,14 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return Folder(Path(expand(config.path)), table=config.table)
         case LlavaSource():
             return LlavaConversations(Path(expand(config.file)), Path(expand(config.images)))
+        case SceneSource() if config.single is not None:
+            return SingleScenes(
+                split=config.split,
+                num_samples=config.num_samples,
+                image_size=config.image_size,
+                seed=config.seed,
+                label=config.single,
+            )
         case SceneSource():
             return DrawnScenes(
                 split=config.split,
@@ -44,8 +54,12 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
                 image_size=config.image_size,
                 aspect=config.aspect,
                 seed=config.seed,
-                lacking={"colour": config.colourless, "shape": config.shapeless},
-                exchanged=config.exchanged,
+                variation=Variation(
+                    colourless=config.colourless,
+                    shapeless=config.shapeless,
+                    exchanged=config.exchanged,
+                    counting=config.counting,
+                ),
             )
         case MixtureSource():
             parts = {

@@ -5,8 +5,10 @@ from typing import assert_never
 
 from torch import nn
 
+from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
+from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
@@ -15,6 +17,7 @@ from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.matching import Matching
 from isthmus.objectives.next_token import NextToken
+from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.settings import StageSettings
 
@@ -35,7 +38,16 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         seed=recipe.seed,
         stage=stage.name,
         group_by_modality=stage.group_by_modality,
+        num_patches=_num_patches(recipe),
+        patches_kept=stage.patches_kept,
+        whole=stage.whole,
     )
+
+
+def _num_patches(recipe: Recipe) -> int:
+    """Patches of a picture for a ViT of our own, the only encoder that can leave some out; else 0."""
+    vision = None if isinstance(recipe.final_model, LanguageModel) else recipe.final_model.vision
+    return (vision.image_size // vision.patch) ** 2 if isinstance(vision, VitVision) else 0
 
 
 def stage_settings(recipe: Recipe, stage: TrainStage, *, steps_per_epoch: int) -> StageSettings:
@@ -96,6 +108,10 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, Captions):
                 raise _unfit(name, stage, model)
             return Captioning(candidate, label_smoothing=stage.label_smoothing)
+        case "sigmoid":
+            if not isinstance(candidate, Contrasts):
+                raise _unfit(name, stage, model)
+            return Sigmoid(candidate)
         case _:
             assert_never(name)
 

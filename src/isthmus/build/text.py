@@ -7,6 +7,7 @@ from typing import assert_never
 from isthmus.build.names import locate
 from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
+from isthmus.config.dual import PretrainedTokenizer, TextTokenizer
 from isthmus.config.language import (
     EncoderDecoderLanguage,
     Language,
@@ -15,7 +16,7 @@ from isthmus.config.language import (
     TrainedTokenizer,
 )
 from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
-from isthmus.config.qformer import PretrainedTokenizer, QFormerPretrainer
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import EOC, ChatTemplate
@@ -42,10 +43,8 @@ def build_tokenizer(
     match model:
         case VisionLanguageModel() | LanguageModel():
             tokenizer = _of_language(model.language, data, network_allowed)
-        case DualEncoder():
-            tokenizer = _trained(model.text.tokenizer, data)
-        case QFormerPretrainer():
-            tokenizer = _of_words(model.text.tokenizer, data, network_allowed)
+        case DualEncoder() | QFormerPretrainer():
+            tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
         case _:
             assert_never(model)
     if kept is not None:
@@ -58,33 +57,28 @@ def _of_language(language: Language, data: Mapping[str, Source], network_allowed
         case LlamaLanguage():
             return _trained(language.tokenizer, data)
         case PretrainedLanguage() | EncoderDecoderLanguage():
-            return _named(language.name, language.revision, "model.language.name", network_allowed)
+            return _published(language.name, language.revision, "model.language.name", network_allowed)
         case _:
             assert_never(language)
 
 
-def _of_words(
-    config: TrainedTokenizer | PretrainedTokenizer, data: Mapping[str, Source], network_allowed: bool
-) -> Tokenizer:
-    if isinstance(config, TrainedTokenizer):
-        return _trained(config, data)
-    tokenizer = _named(config.name, config.revision, "model.text.tokenizer.name", network_allowed)
-    if len(tokenizer) != config.vocabulary:
-        raise RecipeError(
-            f"model.text.tokenizer.vocabulary: the tokenizer has {len(tokenizer)} tokens, not {config.vocabulary}; "
-            "write its number"
-        )
-    return tokenizer
+def _of_text(config: TextTokenizer, data: Mapping[str, Source], network_allowed: bool) -> Tokenizer:
+    match config:
+        case TrainedTokenizer():
+            return _trained(config, data)
+        case PretrainedTokenizer():
+            return _published(config.name, config.revision, "model.text.tokenizer.name", network_allowed)
+        case _:
+            assert_never(config)
 
 
-def _named(name: str, revision: str | None, path: str, network_allowed: bool) -> Tokenizer:
-    """A tokenizer from a folder or the hub; `path` is where the recipe names it."""
+def _published(name: str, revision: str | None, path: str, network_allowed: bool) -> Tokenizer:
     try:
         return load_tokenizer(locate(name, path=path), revision=revision, local_only=not network_allowed)
     except OSError as error:
         raise MachineError(
-            f"{path}: the tokenizer of '{name}' is not on this machine and the network is not asked; pass "
-            "--allow-network to fetch it, or give a folder"
+            f"{path}: the tokenizer of '{name}' is not on this machine and the network is not asked; "
+            "pass --allow-network to fetch it, or give a folder"
         ) from error
 
 

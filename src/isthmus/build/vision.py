@@ -17,8 +17,8 @@ from isthmus.data.preprocessor import processor_of_folder
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.vision.encoder import VisionEncoder
-from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder
-from isthmus.parts.vision.vit import ViT
+from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder, mark_regions
+from isthmus.parts.vision.vit import ViT, ViTForm
 from isthmus.training.state import mismatches
 
 
@@ -51,15 +51,34 @@ def build_vision(config: Vision, origin: Origin, *, frozen: bool) -> VisionEncod
             assert_never(config)
 
 
+def vit_shape(config: VitVision) -> TransformerShape:
+    """Sizes of the blocks."""
+    return TransformerShape(
+        width=config.width,
+        num_layers=config.layers,
+        num_heads=config.heads,
+        ffn_multiple=4.0 if config.ffn is None else config.ffn / config.width,
+        norm_eps=config.norm_eps,
+        activation=config.activation,
+    )
+
+
 def _vit(config: VitVision, origin: Origin) -> ViT:
-    shape = TransformerShape(width=config.width, num_layers=config.layers, num_heads=config.heads)
+    form = ViTForm(
+        stem=config.stem,
+        patch_bias=config.patch_bias,
+        cls=config.cls,
+        positions=config.positions,
+        pre_norm=config.pre_norm,
+        alpha=config.alpha,
+    )
     try:
         encoder = ViT(
             image_size=config.image_size,
             patch=config.patch,
-            shape=shape,
+            shape=vit_shape(config),
             features=config.features,
-            stem=config.stem,
+            form=form,
             layer=config.layer,
             final_norm=config.final_norm,
         )
@@ -114,6 +133,8 @@ def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> Vi
         encoder = load_vision_encoder(
             source, config.features, layer=config.layer, final_norm=config.final_norm
         )
+        if config.alpha:
+            mark_regions(encoder)
     except OSError as error:
         raise not_here(config.name, "model.vision.name", origin) from error
     except ValueError as error:

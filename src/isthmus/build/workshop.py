@@ -34,7 +34,7 @@ class Workshop:
     """A recipe's objects.
 
     Attributes:
-        recipe: What was asked for.
+        recipe: What was asked for, of this model alone.
         model: The model, on its device.
         tokenizer: Its tokenizer.
         images: Prepares pictures; None for a model that sees none.
@@ -100,10 +100,10 @@ def open_workshop(
     tokenizer_folder: Path | None,
     template: ChatTemplate | None = None,
 ) -> Workshop:
-    """Build everything a run needs.
+    """Build everything a run needs for one model.
 
     Args:
-        recipe: The checked recipe.
+        recipe: The checked recipe; of one with several models, what `Recipe.alone` gives for one of them.
         options: Device and network.
         tokenizer_folder: Where the run keeps a tokenizer that was trained for it.
         template: The chat template of a trained run; None takes the one that the recipe names.
@@ -112,7 +112,7 @@ def open_workshop(
         RecipeError: Parts do not fit each other.
         MachineError: Something named is not on this machine.
     """
-    config = recipe.model
+    config = recipe.final_model
     device = choose_device(options.device)
     origin = Origin(network_allowed=options.allow_network)
     tokenizer = build_tokenizer(

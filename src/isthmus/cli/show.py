@@ -14,6 +14,16 @@ INDENT = "  "
 
 
 def _print(result: Result) -> None:
+    if "models" not in result:
+        _print_model(result)
+        return
+    for name, model in result["models"].items():
+        typer.echo(f"model {name}" + (", which the run hands on" if name == result["final"] else ""))
+        stages = [stage for stage in result["stages"] if stage["model"] == name]
+        _print_model({**model, "stages": stages})
+
+
+def _print_model(result: Result) -> None:
     stages = result["stages"]
     headers = ["part", "kind", "parameters", *(f"in {stage['name']}" for stage in stages)]
     published = result.get("published_total") is not None
@@ -71,5 +81,11 @@ def show(
     result: Result = run_show(target, image_size=size, network_allowed=options.allow_network)
     if table or options.json:
         return result
-    outer = [{key: row[key] for key in row if key != "parts"} for row in result["parts"]]
-    return {**result, "parts": outer}
+    named = {name: _outer(model) for name, model in result.get("models", {}).items()}
+    return _outer(result) | ({"models": named} if named else {})
+
+
+def _outer(table: Result) -> Result:
+    """The table without the rows inside each part."""
+    rows = [{key: row[key] for key in row if key != "parts"} for row in table["parts"]]
+    return {**table, "parts": rows}

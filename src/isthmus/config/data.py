@@ -7,8 +7,8 @@ from pydantic import Field
 from isthmus.config.academic import AcademicSource
 from isthmus.config.base import Count, Positive, Settings
 
-Rows = Literal["captions", "questions", "conversations", "text", "text_answers"]
-"""What a sample is read as; `text` rows have no pictures."""
+Rows = Literal["captions", "questions", "conversations", "text", "text_answers", "regions"]
+"""What a sample is read as; `text` rows have no pictures, `regions` rows say something of one marked part of theirs."""
 
 
 class ShardSource(Settings):
@@ -57,6 +57,11 @@ class SceneSource(Settings):
     """Share of scenes with coloured lumps for shapes and texts that name no shape, so that colours are, too."""
     exchanged: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of the colours and shapes of `text_answers` that are words for what is never drawn."""
+    counting: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of scenes made for a question of how many there are, beside the usual ones; counts are learned slowest."""
+    single: Literal["shape", "colour"] | None = None
+    """Scenes of one thing each, whose shape or colour is the sample's class (for zero_shot and probe); null: one to
+    four things and no class."""
     seed: int = 0
     """Which world; the same seed gives the same scenes on every machine."""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from isthmus.config.base import Count, NotNegative, Positive, Settings
+from isthmus.config.base import Count, NotNegative, Positive, Settings, Texts
 
 
 class Decoding(Settings):
@@ -27,13 +27,19 @@ class Decoding(Settings):
 class Evaluation(Settings):
     """What is measured on which source."""
 
-    task: Literal["captioning", "questions", "retrieval"]
-    """What the model is asked to do."""
+    task: Literal["captioning", "questions", "retrieval", "zero_shot", "probe", "regions"]
+    """What the model is asked to do; `zero_shot` and `probe` name each picture's class, by prompts or by a linear
+    classifier of its features, and `regions` tells the marked thing from the others of its picture."""
     val: str
     """The source for choices."""
     test: str
     """The source that is touched once."""
     decoding: Decoding = Decoding()
     """How answers are written."""
+    train: str | None = None
+    """The source a `probe` learns from; it chooses its penalty on `val`."""
+    prompts: Texts = ()
+    """For `zero_shot`: sentences with `{}` in the place of the class, whose vectors are averaged; empty: a built-in
+    list about photos."""
     prompt: str | None = None
     """What stands after the picture when captions are written; null: nothing."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
+from isthmus.config import fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -13,15 +14,18 @@ from isthmus.config.stages import Stage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
-    "dual_encoder": ("contrastive",),
+    "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
 
+COMPARING = ("contrastive", "sigmoid", "matching")
+"""Objectives that compare each picture with all texts of the batch."""
+
 ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
-    "dual_encoder": ("captions",),
+    "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
     "qformer_pretrainer": ("captions",),
 }
@@ -29,7 +33,7 @@ ROWS = {
 
 TASKS = {
     "vision_language_model": ("captioning", "questions"),
-    "dual_encoder": ("retrieval",),
+    "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
     "qformer_pretrainer": ("retrieval",),
 }
@@ -39,48 +43,64 @@ TASKS = {
 def mistakes_between(
     *,
     data: Mapping[str, Source],
-    model: Model,
+    models: Mapping[str | None, Model],
+    final: str | None,
     stores_features: bool,
     stages: Sequence[Stage],
     evaluation: Evaluation | None,
 ) -> list[Mistake]:
-    """Everything that does not fit, each with its path from the top of the recipe."""
-    mistakes = [*_names(data, model, stages, evaluation)]
-    if isinstance(model, VisionLanguageModel) and model.tiles is not None:
-        mistakes += _tiles(model, stores_features=stores_features)
+    """Everything that does not fit, each with its path from the top of the recipe.
+
+    `models` are named as `Recipe.named_models` names them, and `final` is the one that is evaluated.
+    """
+    mistakes = [*_names(data, models, stages, evaluation)]
+    for name, model in models.items():
+        if isinstance(model, VisionLanguageModel) and model.tiles is not None:
+            mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
-        mistakes += _stage(index, stage, model, stages[:index])
+        mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
-    if stores_features and isinstance(model, LanguageModel):
+    if stores_features and all(isinstance(model, LanguageModel) for model in models.values()):
         allowed = "null, because a language_model has no vision encoder"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
-    if evaluation is not None and evaluation.task not in TASKS[model.kind]:
-        found, allowed = f"'{evaluation.task}'", f"{one_of(TASKS[model.kind])} (model.kind is {model.kind})"
-        mistakes.append(
-            Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=TASKS[model.kind])
-        )
+    model = models[final]
+    mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
+    marks = any(isinstance(one, DualEncoder) and one.marks_regions for one in models.values())
+    if stores_features and marks:
+        allowed = "null, because stored features know no region; encode live"
+        mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    tasks = TASKS[model.kind]
+    if evaluation is not None and evaluation.task not in tasks:
+        found, allowed = f"'{evaluation.task}'", f"{one_of(tasks)} (model.kind is {model.kind})"
+        mistakes.append(Mistake(path=("evaluation", "task"), found=found, allowed=allowed, choices=tasks))
     return mistakes
 
 
+def _place(name: str | None) -> tuple[str, ...]:
+    """Where a model stands in the recipe."""
+    return ("model",) if name is None else ("models", name)
+
+
 def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
-    """The tokenizer that has to be trained first and where it stands in the recipe, or None."""
+    """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
-        case DualEncoder():
-            return ("model", "text", "tokenizer"), model.text.tokenizer
-        case QFormerPretrainer():
-            words = model.text.tokenizer
-            return (("model", "text", "tokenizer"), words) if isinstance(words, TrainedTokenizer) else None
+        case DualEncoder() | QFormerPretrainer():
+            tokenizer = model.text.tokenizer
+            return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
-                return ("model", "language", "tokenizer"), model.language.tokenizer
+                return ("language", "tokenizer"), model.language.tokenizer
             return None
         case _:
             assert_never(model)
 
 
 def _names(
-    data: Mapping[str, Source], model: Model, stages: Sequence[Stage], evaluation: Evaluation | None
+    data: Mapping[str, Source],
+    models: Mapping[str | None, Model],
+    stages: Sequence[Stage],
+    evaluation: Evaluation | None,
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
@@ -89,8 +109,10 @@ def _names(
             used.append((("stages", index, "validation", "data"), stage.validation.data))
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
-    if (trained := tokenizer_of(model)) is not None:
-        used.append(((*trained[0], "data"), trained[1].data))
+        used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
+    for model_name, model in models.items():
+        if (trained := tokenizer_of(model)) is not None:
+            used.append(((*_place(model_name), *trained[0], "data"), trained[1].data))
     for top, source in data.items():
         for name in source.parts if isinstance(source, MixtureSource) else ():
             used.append((("data", top, "parts", name), name))
@@ -103,7 +125,9 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
-def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+def _stage(
+    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+) -> Iterator[Mistake]:
     path = ("stages", index)
     names = tuple(other.name for other in earlier)
     if stage.name in names:
@@ -126,18 +150,21 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=(*path, "train", position), found=f"'{name}' again", allowed="each part once")
     yield from _inner(path, stage, model)
     yield from _recomputed(path, stage, model)
+    yield from fitting_dual.patches_kept(path, stage, model, stores_features=stores_features)
     for name in stage.objective:
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    compares = {"contrastive", "matching"} & set(stage.objective)
+    compares = [name for name in COMPARING if name in stage.objective]
     if compares and stage.micro_batch_size not in (None, stage.batch_size):
         allowed = "null, because each picture must be compared with the whole batch at once"
         place = (*path, "micro_batch_size")
         yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
     if stage.captions == "each" and not compares:
-        allowed = "one or all; several captions in one row only suit the contrastive objective"
+        allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
@@ -154,16 +181,27 @@ def _stage(index: int, stage: Stage, model: Model, earlier: Sequence[Stage]) -> 
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
 
 
-def _tiles(model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
+def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+    if "sigmoid" in stage.objective:
+        if stage.label_smoothing:
+            allowed = "0.0, because sigmoid judges each pair alone and has no targets to spread"
+            place, found = (*path, "label_smoothing"), str(stage.label_smoothing)
+            yield Mistake(path=place, found=found, allowed=allowed)
+    elif isinstance(model, DualEncoder) and model.bias_init is not None and "scale" in stage.train:
+        allowed = "sigmoid among them, because other objectives give model.bias_init no gradient; or bias_init: null"
+        yield Mistake(path=(*path, "objective"), found=one_of(tuple(stage.objective)), allowed=allowed)
+
+
+def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_features: bool) -> Iterator[Mistake]:
     keeps_grids = ("linear", "mlp", "pixel_shuffle")
     if model.connector is not None and model.connector.kind not in keeps_grids:
         allowed = f"{one_of(keeps_grids)}, which keep the grid of patches, because model.tiles joins tiles row by row"
-        path, found = ("model", "connector", "kind"), f"'{model.connector.kind}'"
+        path, found = (*place, "connector", "kind"), f"'{model.connector.kind}'"
         yield Mistake(path=path, found=found, allowed=allowed, choices=keeps_grids)
     if model.vision.features != "patches":
         allowed = "patches, because model.tiles joins grids of patches"
         yield Mistake(
-            path=("model", "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
+            path=(*place, "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
         )
     if stores_features:
         allowed = "null, because pictures that are cut have different numbers of tiles and are encoded live"

@@ -1,4 +1,4 @@
-"""What stands between picture and text: connectors, fusion, and the image head of dual encoders."""
+"""What stands between picture and text: connectors and fusion."""
 
 from typing import Annotated, Any, Literal
 
@@ -132,20 +132,3 @@ class Path(Settings):
     """Patches to visual tokens."""
     fusion: Fusion = Splice()
     """Where they meet the text."""
-
-
-class ImageHead(Settings):
-    """From patches to the one vector that is compared with texts: norm, pooling over positions, projection."""
-
-    pooling: Literal["mean", "first", "attention", "mean_attention"] = "mean"
-    """The mean, the first token, a learned query (Zhai et al., 2022, section 3.1), or mean and query side by side."""
-    heads: Count = 8
-    """Heads of the learned query."""
-    norm: Literal["token", "channel"] = "token"
-    """A layer norm on each token, or zero mean and unit spread of each channel over the pictures."""
-    channel_dropout: Fraction = 0.0
-    """Share of feature channels dropped in training."""
-    patch_dropout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
-    """Average share of positions not looked at in training; each picture loses between none and twice that."""
-    dropout: Fraction = 0.0
-    """Share of the vector's entries dropped in training."""

@@ -1,4 +1,4 @@
-"""The language side of a recipe: tokenizers, language models, LoRA, text encoders."""
+"""The language side of a recipe: tokenizers, language models, LoRA."""
 
 from typing import Annotated, Literal, Self
 
@@ -113,34 +113,3 @@ class EncoderDecoderLanguage(Settings):
 
 Language = Annotated[LlamaLanguage | PretrainedLanguage | EncoderDecoderLanguage, Field(discriminator="kind")]
 """The language model."""
-
-
-class TransformerText(Settings):
-    """A text encoder of our own, random at the start."""
-
-    kind: Literal["transformer"] = "transformer"
-    tokenizer: TrainedTokenizer
-    """How text becomes ids."""
-    width: Count
-    """Entries of a token vector; a multiple of `heads`."""
-    layers: Annotated[int, Field(ge=0)]
-    """Transformer blocks; 0 makes a bag of words."""
-    heads: Count
-    """Attention heads."""
-    context: Count
-    """Longest text in tokens."""
-    pool: Literal["end", "mean", "first"] = "end"
-    """Which vector stands for the text: the end token's, the mean over tokens, or the first token's."""
-    dropout: Fraction = 0.0
-    """Share of activations dropped in training."""
-    rarity: bool = False
-    """Whether words start with weights that grow as they get rarer, and these weights are learned (for pool: mean)."""
-    word_dropout: Fraction = 0.0
-    """Share of tokens hidden in training, never all of a text."""
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            refuse([Mistake(path=("heads",), found=str(self.heads), allowed=allowed)])
-        return self

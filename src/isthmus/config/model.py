@@ -4,15 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Mistake, Positive, Settings, one_of, refuse
-from isthmus.config.joining import Connector, CrossAttention, Fusion, ImageHead, Path, Placeholder, Splice
-from isthmus.config.language import (
-    EncoderDecoderLanguage,
-    Language,
-    LlamaLanguage,
-    PretrainedLanguage,
-    TransformerText,
-)
+from isthmus.config.base import Mistake, Settings, one_of, refuse
+from isthmus.config.dual import DualEncoder
+from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
+from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLanguage, PretrainedLanguage
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
@@ -135,32 +130,6 @@ class VisionLanguageModel(Settings):
     def inner_parts(self) -> dict[str, str]:
         """What a stage can keep frozen inside a part that it trains, and that part."""
         return _INSIDE_LANGUAGE
-
-
-class DualEncoder(Settings):
-    """An image encoder and a text encoder that meet in one space (CLIP, Radford et al., 2021)."""
-
-    kind: Literal["dual_encoder"] = "dual_encoder"
-    vision: Vision
-    """Image to patches."""
-    image_head: ImageHead
-    """Patches to one vector."""
-    text: TransformerText
-    """Text to one vector."""
-    embed_dim: Count
-    """Entries of the vectors that are compared."""
-    scale_init: Positive = 14.285714285714286
-    """What similarities are multiplied by at the start; 1 / 0.07 as in CLIP; learned as the part `scale`."""
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """What a stage can train or freeze."""
-        return ("vision", "image_head", "text", "scale")
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
 
 class LanguageModel(Settings):

@@ -1,11 +1,11 @@
 """The Q-Former of a recipe: as a connector, and as the model that its first stage trains (BLIP-2, Li et al., 2023)."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
-from isthmus.config.language import TrainedTokenizer
+from isthmus.config.dual import TextTokenizer
 from isthmus.config.vision import Vision
 
 
@@ -40,22 +40,10 @@ class QFormer(Settings):
         return self
 
 
-class PretrainedTokenizer(Settings):
-    """A tokenizer from a Hugging Face folder or by its hub name."""
-
-    kind: Literal["pretrained"] = "pretrained"
-    name: str
-    """A folder (`${shared}/models/…`) or a hub name."""
-    revision: str | None = None
-    """The commit of a hub model; null: the newest."""
-    vocabulary: Count
-    """How many tokens it has, so that a model can be counted where the tokenizer is not at hand."""
-
-
 class QFormerText(Settings):
     """The words that a Q-Former learns beside pictures."""
 
-    tokenizer: Annotated[TrainedTokenizer | PretrainedTokenizer, Field(discriminator="kind")]
+    tokenizer: TextTokenizer
     """How text becomes ids; one more id begins the captions that are written, BLIP-2's `[DEC]`."""
     context: Count = 32
     """Longest text in tokens."""

@@ -9,6 +9,7 @@ from isthmus.config.data import Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.fitting import mistakes_between
 from isthmus.config.model import Model
+from isthmus.config.naming import mistakes_in_names
 from isthmus.config.stages import Stage
 
 
@@ -32,8 +33,12 @@ class Recipe(Settings):
     """Every random choice follows from it."""
     data: Annotated[dict[str, Source], Field(min_length=1)]
     """Named sources."""
-    model: Model
-    """What is built."""
+    model: Model | None = None
+    """What is built; null: `models` says it."""
+    models: dict[str, Model] = {}
+    """Several models by name, in place of `model`; each stage says which one it trains."""
+    final: str | None = None
+    """Which of `models` the run hands on, to `ask`, `evaluate` and `export`; null: that of the last stage."""
     features: StoredFeatures | None = None
     """The feature store; null: encode live."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
@@ -43,10 +48,12 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        refuse(mistakes_in_names(model=self.model, models=self.models, final=self.final, stages=self.stages))
         refuse(
             mistakes_between(
                 data=self.data,
-                model=self.model,
+                models=self.named_models,
+                final=self.final_name,
                 stores_features=self.features is not None and self.features.store,
                 stages=self.stages,
                 evaluation=self.evaluation,
@@ -54,9 +61,39 @@ class Recipe(Settings):
         )
         return self
 
+    @property
+    def named_models(self) -> dict[str | None, Model]:
+        """Every model by its name, in order; a model that is the only one has none."""
+        return {None: self.model} if self.model is not None else {**self.models}
+
+    @property
+    def final_name(self) -> str | None:
+        """The name of the model that the run hands on."""
+        return self.final if self.final is not None else self.stages[-1].model
+
+    @property
+    def final_model(self) -> Model:
+        """The model that the run hands on."""
+        return self.named_models[self.final_name]
+
+    def alone(self, name: str | None) -> Self:
+        """The recipe of one of the models: only its stages, and evaluation where it is the one handed on."""
+        if self.model is not None:
+            return self
+        stages = (stage for stage in self.stages if stage.model == name)
+        return self.model_copy(
+            update={
+                "model": self.models[str(name)],
+                "models": {},
+                "final": None,
+                "stages": tuple(stage.model_copy(update={"model": None}) for stage in stages),
+                "evaluation": self.evaluation if name == self.final_name else None,
+            }
+        )
+
     def stage_before(self, index: int) -> Stage | None:
         """The stage that stage `index` starts from, or None where it starts afresh or from another run."""
-        start = self.stages[index].start_from
-        if start is None:
-            return self.stages[index - 1] if index > 0 else None
-        return next((stage for stage in self.stages[:index] if stage.name == start), None)
+        start, earlier = self.stages[index].start_from, self.stages[:index]
+        if start is not None:
+            return next((stage for stage in earlier if stage.name == start), None)
+        return next((stage for stage in reversed(earlier) if stage.model == self.stages[index].model), None)

@@ -17,7 +17,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive", "matching", "captioning"]
+ObjectiveName = Literal["next_token", "contrastive", "sigmoid", "matching", "captioning"]
 """The objectives there are."""
 
 
@@ -65,8 +65,15 @@ class TrainStage(Settings):
     kind: Literal["train"] = "train"
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=64)]
     """Its name and its folder in the run."""
+    model: str | None = None
+    """Which of the recipe's `models` it trains; null where the recipe has one `model`."""
     start_from: str | None = None
-    """An earlier stage, or a run directory (a path with a `/`); null: the stage before."""
+    """An earlier stage, or a run directory (a path with a `/`), whose parts are taken over by name; null: the stage
+    before that trained the same model, if there is one."""
+    drop: Texts = ()
+    """What is not taken over: parts, or what begins so inside a part, such as `connector.text`."""
+    fresh: Texts = ()
+    """What taken-over parts lack at the start and begin with values of their own, such as `connector.projection`."""
     train: Names
     """The parts that learn; all others are frozen."""
     freeze: Texts = ()
@@ -83,6 +90,11 @@ class TrainStage(Settings):
     """Name of the chat template of this stage's rows; null: the language model's, which judging and use always take."""
     captions: Literal["one", "all", "each"] = "one"
     """One caption of each sample an epoch; every caption as a row; or all captions of a picture in one row."""
+    patches_kept: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of a picture's patches that the vision encoder sees in training (FLIP, MAE), drawn anew for each row; CLS
+    always stays; null: all."""
+    whole: Fraction = 0.0
+    """Share of `regions` rows that are read as whole pictures with a caption instead, all of it marked (Alpha-CLIP)."""
     group_by_modality: bool = False
     """Whether every step has only rows with pictures or only rows without, as LLaVA-1.5 trains."""
     epochs: Count | None = None

@@ -4,13 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Mistake, Settings, refuse
+from isthmus.config.base import Count, Mistake, Positive, Settings, refuse
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
 """Which outputs are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
 
 Resize = Literal["none", "squash", "crop", "pad"]
 """How a picture gets the encoder's size: must fit already, stretch, cut the middle out, or add a border."""
+
+
+Activation = Literal["gelu", "quick_gelu", "tanh_gelu"]
+"""Exact GELU, OpenAI's x * sigmoid(1.702 x), or SigLIP's tanh approximation."""
 
 
 class PretrainedVision(Settings):
@@ -28,6 +32,8 @@ class PretrainedVision(Settings):
     """Which outputs are used."""
     final_norm: bool = True
     """Whether the model's own last normalisation is applied to them; false at every layer but the last."""
+    alpha: bool = False
+    """Whether a fourth channel, at first without effect, marks the region that is meant (Alpha-CLIP); part `alpha`."""
     resize: Resize | None = None
     """How pictures get the right size; null: as the model's preprocessor file says."""
 
@@ -46,6 +52,22 @@ class VitVision(Settings):
     """Transformer blocks."""
     heads: Count
     """Attention heads."""
+    ffn: Count | None = None
+    """Width of the feed-forward; null: four times `width`."""
+    activation: Activation = "gelu"
+    """What stands inside the feed-forward."""
+    norm_eps: Positive = 1.0e-6
+    """Epsilon of the layer norms; 1e-5 in CLIP."""
+    cls: Literal["plain", "placed", "none"] = "plain"
+    """The summary token: without a position, with one of its own (CLIP), or left out (SigLIP)."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """Learned vectors, or fixed sines and cosines of column and row (MAE, FLIP)."""
+    pre_norm: bool = False
+    """Whether a layer norm stands before the first block (CLIP)."""
+    patch_bias: bool = True
+    """Whether the map from pixels to tokens has a bias; CLIP's has none."""
+    alpha: bool = False
+    """Whether a fourth channel, at first without effect, marks the region that is meant (Alpha-CLIP); part `alpha`."""
     mean: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
     """Subtracted from each colour channel in [0, 1]; also the colour of a blank picture."""
     std: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
@@ -73,6 +95,16 @@ class VitVision(Settings):
         if self.width % self.heads:
             allowed = f"a number that divides width = {self.width}"
             mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        if self.features == "cls" and self.cls == "none":
+            mistakes.append(
+                Mistake(path=("features",), found="'cls'", allowed="patches, because cls is none")
+            )
+        if self.stem == "convolutional" and (self.alpha or not self.patch_bias):
+            allowed = "linear, because a convolutional stem has biases and reads three channels"
+            mistakes.append(Mistake(path=("stem",), found="'convolutional'", allowed=allowed))
+        if self.positions == "sincos" and self.width % 4:
+            allowed = "a multiple of 4, because positions are sines and cosines of two coordinates"
+            mistakes.append(Mistake(path=("width",), found=str(self.width), allowed=allowed))
         if self.layer is not None and not -self.layers - 1 <= self.layer <= self.layers:
             allowed = f"a layer from {-self.layers - 1} to {self.layers}, or null"
             mistakes.append(Mistake(path=("layer",), found=str(self.layer), allowed=allowed))

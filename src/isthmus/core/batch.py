@@ -146,6 +146,7 @@ def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
         layout=layout,
         pixels=None if batch.pixels is None else batch.pixels[index],
         features=None if batch.features is None else batch.features[index],
+        alpha=None if batch.alpha is None else batch.alpha[index],
         image_ids=tuple(batch.image_ids[i] for i in order) if batch.image_ids else (),
     )
 

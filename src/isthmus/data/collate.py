@@ -47,7 +47,15 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         layout=_layout(rows, cuts),
         image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
         image_ids=tuple(picture.id for picture in pictures),
+        kept=_all_or_none([row.kept for row in rows]),
+        alpha=_all_or_none([picture.alpha for picture in pictures]) if pictures else None,
     )
+
+
+def _all_or_none(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """One tensor of all rows' tensors; None where rows have none."""
+    known = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(known) if len(known) == len(tensors) else None
 
 
 def _layout(rows: Sequence[Row], cuts: tuple[Cut, ...]) -> VisualLayout | None:

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
 from isthmus.core.tiling import Cut
 from isthmus.data.images import ImageProcessor
-from isthmus.data.rows import EVERY, RowKind, prompt_of, turns_of
+from isthmus.data.rows import RowKind, prompt_of, turns_of
 from isthmus.data.samples import ImagePart, ImageRef, Sample, Turn
-from isthmus.data.text import CaptionEncoder, EncodedText, TextCodec
+from isthmus.data.text import EncodedText, TextCodec
 from isthmus.data.tiles import Tiler
 from isthmus.data.two_sides import SideSplit
 from isthmus.nn.pooling import square_side
@@ -32,6 +32,8 @@ class Picture:
         features: Stored features.
         tiles: Thumbnail and tiles, where it is cut.
         cut: How it was cut.
+        size: Its own height and width, before it was prepared; None where it was not decoded.
+        alpha: Which part of it is meant, where the vision encoder reads that.
     """
 
     id: str
@@ -39,6 +41,8 @@ class Picture:
     features: Float[Tensor, "patch dim"] | None = None
     tiles: Float[Tensor, "tile channel height width"] | None = None
     cut: Cut | None = None
+    size: Size | None = None
+    alpha: Float[Tensor, "1 height width"] | None = None
 
     @property
     def looked_at(self) -> tuple[Float[Tensor, "channel height width"], ...]:
@@ -62,6 +66,7 @@ class Row:
         tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
         truncated: Whether text was cut off.
         joined: Further ids of positions whose vector is that of several words.
+        kept: Which patches of the row's picture are seen; None: all.
     """
 
     sample_id: str
@@ -73,6 +78,7 @@ class Row:
     tokens_per_image: tuple[int, ...] | None = None
     truncated: bool = False
     joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    kept: Int[Tensor, " kept"] | None = None
 
 
 class PictureReader:
@@ -103,7 +109,9 @@ class PictureReader:
         if self.tiler is not None:
             tiles, cut = self.tiler(image.picture())
             return Picture(id=name, tiles=tiles, cut=cut)
-        return Picture(id=name, pixels=self.images(image.picture(), image.name))
+        picture = image.picture()
+        size = Size(picture.height, picture.width)
+        return Picture(id=name, pixels=self.images(picture, image.name), size=size)
 
 
 class Processor(ABC):
@@ -235,39 +243,6 @@ class LanguageProcessor(Processor):
             truncated=text.truncated,
             joined=text.joined,
         )
-
-
-@final
-class DualEncoderProcessor(Processor):
-    """Rows for a dual encoder: the sample's first picture and one caption, apart.
-
-    Args:
-        pictures: Prepares pictures.
-        captions: Tokenises captions.
-    """
-
-    def __init__(self, *, pictures: PictureReader, captions: CaptionEncoder) -> None:
-        self.pictures = pictures
-        self.captions = captions
-        self.pad_id = captions.pad_id
-
-    def row(
-        self, sample: Sample, *, rows: RowKind = "captions", choice: int, purpose: Purpose = "training"
-    ) -> Row:
-        """One pair.
-
-        Raises:
-            BadSample: The picture cannot be used.
-            DataError: The sample has no caption.
-        """
-        caption = turns_of(sample, rows="captions", choice=choice)[-1].text
-        pictures = tuple(self.pictures(image) for image in sample.images[:1])
-        if choice == EVERY:
-            encoded = [self.captions.encode_caption(one) for one in sample.captions]
-            texts, cut = tuple(ids for ids, _ in encoded), any(cut for _, cut in encoded)
-            return Row(sample_id=sample.id, pictures=pictures, texts=texts, truncated=cut)
-        ids, truncated = self.captions.encode_caption(caption)
-        return Row(sample_id=sample.id, pictures=pictures, token_ids=ids, truncated=truncated)
 
 
 def _turns(

@@ -8,6 +8,7 @@ from typing import Literal, overload
 
 from PIL import Image
 
+from isthmus.data.marked import Region
 from isthmus.data.pictures import MAX_BYTES, BadSample, decode, digest
 
 Role = Literal["system", "user", "assistant"]
@@ -145,6 +146,8 @@ class Sample:
         answers: Accepted answers; the first is the one to learn.
         kind: Kind of question, for tables by kind.
         texts: Plain texts that need no picture, for a language model alone.
+        regions: Parts of the first picture, each with its own caption.
+        label: The class of the first picture.
     """
 
     id: str
@@ -156,6 +159,8 @@ class Sample:
     answers: tuple[str, ...] = ()
     kind: str = ""
     texts: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    label: str = ""
 
 
 class Source(Sequence[Sample], ABC):

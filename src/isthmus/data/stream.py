@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, final
 
 from isthmus.core.batch import Batch
 from isthmus.core.errors import DataError, UsageError
+from isthmus.core.randomness import generator_of, seed_of
 from isthmus.data.collate import collate
+from isthmus.data.masking import random_kept
 from isthmus.data.order import RowOrder
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
@@ -29,6 +31,9 @@ class StreamOptions:
         seed: The run's seed.
         stage: The stage's name: stages with one seed see different orders.
         group_by_modality: Every step has only rows with pictures, or only rows without.
+        num_patches: Patches of a picture, for `patches_kept`.
+        patches_kept: Share of the patches that the vision encoder sees; each row draws its own. None: all.
+        whole: Share of `regions` rows that are read as `captions` instead; each place of an epoch draws its own.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
     """
 
@@ -39,6 +44,9 @@ class StreamOptions:
     seed: int = 0
     stage: str = ""
     group_by_modality: bool = False
+    num_patches: int = 0
+    patches_kept: float | None = None
+    whole: float = 0.0
     workers: int = 1
 
 
@@ -144,12 +152,26 @@ class BatchStream:
         rows: list[Row] = []
         bad: list[tuple[int, str]] = []
         for place in range(first, first + self.options.batch_size):
-            rows.append(self._row(epoch, place, bad))
+            rows.append(self._with_patches(self._row(epoch, place, bad), epoch, place))
         parts = [rows[at : at + self._micro] for at in range(0, len(rows), self._micro)]
         return [collate(part, pad_id=self.processor.pad_id) for part in parts], Met(rows=rows, bad=bad)
 
+    def _with_patches(self, row: Row, epoch: int, place: int) -> Row:
+        """The row with the patches that are seen of its picture, drawn by run, stage, epoch and place in the epoch."""
+        chosen = self.options
+        if chosen.patches_kept is None:
+            return row
+        generator = generator_of(chosen.seed, "kept", chosen.stage, epoch, place)
+        return replace(row, kept=random_kept(chosen.num_patches, chosen.patches_kept, generator))
+
+    def _kind(self, epoch: int, place: int) -> RowKind:
+        chosen = self.options
+        drawn = seed_of(chosen.seed, "whole", chosen.stage, epoch, place) / 2**63
+        return "captions" if chosen.rows == "regions" and drawn < chosen.whole else chosen.rows
+
     def _row(self, epoch: int, place: int, bad: list[tuple[int, str]]) -> Row:
         order = self._order(epoch)
+        rows = self._kind(epoch, place)
         met: dict[int, str] = {}
         offset = len(order) // 2
         for attempt in range(len(order)):
@@ -158,8 +180,8 @@ class BatchStream:
                 continue
             number, choice = self.index(order[where], epoch)
             try:
-                sample = sample_for(self.source, number, self.options.rows)
-                row = self.processor.row(sample, rows=self.options.rows, choice=choice)
+                sample = sample_for(self.source, number, rows)
+                row = self.processor.row(sample, rows=rows, choice=choice)
             except BadSample as error:
                 met[number] = str(error)
                 bad.append((number, str(error)))

@@ -15,17 +15,21 @@ from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.vision.encoder import VisionEncoder
-from isthmus.parts.vision.head import ImageHead
+from isthmus.parts.vision.head import ImageHead, MapHead
 
 MAX_LOG_SCALE = math.log(100.0)
 
 
 class Scale(nn.Module):
-    """The learned factor on similarities, kept as its logarithm in [0, ln 100] (Radford et al., 2021, section 2.5)."""
+    """The learned factor on similarities, kept as its logarithm in [0, ln 100] (Radford et al., 2021, section 2.5).
 
-    def __init__(self, *, start: float) -> None:
+    The sigmoid loss also learns what is added to the product (Zhai et al., 2023, section 3.2), with no bounds.
+    """
+
+    def __init__(self, *, start: float, bias: float | None = None) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(start)))
+        self.bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
 
     def forward(self) -> Float[Tensor, ""]:
         """The factor itself."""
@@ -42,7 +46,13 @@ class DualEncoder(Model):
     """Pictures and texts become unit vectors; similarity is their product."""
 
     def __init__(
-        self, *, vision: VisionEncoder, image_head: ImageHead, text: TextEncoder, scale_init: float = 1 / 0.07
+        self,
+        *,
+        vision: VisionEncoder,
+        image_head: ImageHead | MapHead,
+        text: TextEncoder,
+        scale_init: float = 1 / 0.07,
+        bias_init: float | None = None,
     ) -> None:
         """Join the two encoders.
 
@@ -51,16 +61,24 @@ class DualEncoder(Model):
             image_head: From patches to one vector.
             text: From token ids to one vector of the same size.
             scale_init: First factor on similarities.
+            bias_init: First addend to scaled similarities; None: nothing is added.
         """
         super().__init__()
         self.vision = vision
         self.image_head = image_head
         self.text = text
-        self.scale = Scale(start=scale_init)
+        self.scale = Scale(start=scale_init, bias=bias_init)
 
     def parts(self) -> dict[str, nn.Module]:
-        """`vision`, `image_head`, `text`, `scale`."""
-        return {"vision": self.vision, "image_head": self.image_head, "text": self.text, "scale": self.scale}
+        """`vision`, `alpha` inside it where regions are marked, `image_head`, `text`, `scale`."""
+        alpha = self.vision.alpha
+        return {
+            "vision": self.vision,
+            **({} if alpha is None else {"alpha": alpha}),
+            "image_head": self.image_head,
+            "text": self.text,
+            "scale": self.scale,
+        }
 
     def image_vectors(self, batch: Batch) -> Float[Tensor, "image dim"] | None:
         """Unit vectors of the batch's pictures."""
@@ -86,8 +104,9 @@ class DualEncoder(Model):
         """What similarities are multiplied by."""
         return self.scale()
 
-    def logit_bias(self) -> None:
-        """The softmax loss needs none."""
+    def logit_bias(self) -> Float[Tensor, ""] | None:
+        """What is added to scaled similarities; None where the model has no bias."""
+        return self.scale.bias
 
     def after_step(self, progress: Progress) -> None:
         """Keep the scale in its range."""

@@ -5,8 +5,9 @@ from typing import Literal, assert_never, final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Activation = Literal["gelu", "squared_relu", "relu"]
-"""Exact GELU (OpenFlamingo), squared ReLU (Alayrac et al., 2022, appendix A.1.1), or ReLU (IDEFICS)."""
+Activation = Literal["gelu", "squared_relu", "relu", "quick_gelu", "tanh_gelu"]
+"""Exact GELU (OpenFlamingo), squared ReLU (Alayrac et al., 2022, appendix A.1.1), ReLU (IDEFICS), x * sigmoid(1.702 x)
+(OpenAI's CLIP), or GELU by its tanh approximation (SigLIP)."""
 
 
 @final
@@ -18,6 +19,15 @@ class SquaredReLU(nn.Module):
         return tokens.relu().square()
 
 
+@final
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): the GELU that OpenAI's CLIP weights were trained with (Hendrycks and Gimpel, 2016)."""
+
+    def forward(self, tokens: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Apply it to every number."""
+        return tokens * (1.702 * tokens).sigmoid()
+
+
 def activation_of(name: Activation) -> nn.Module:
     """The function of this name."""
     match name:
@@ -27,6 +37,10 @@ def activation_of(name: Activation) -> nn.Module:
             return SquaredReLU()
         case "relu":
             return nn.ReLU()
+        case "quick_gelu":
+            return QuickGELU()
+        case "tanh_gelu":
+            return nn.GELU(approximate="tanh")
         case _:
             assert_never(name)
 

@@ -21,8 +21,56 @@ class GridPositions(nn.Module):
         """The position vectors of a grid, row by row."""
         if grid == self.grid:
             return self.table
-        table = rearrange(self.table, "(row column) dim -> 1 dim row column", row=self.grid.height)
-        resized = functional.interpolate(
-            table, size=tuple(grid), mode="bicubic", antialias=True, align_corners=False
-        )
-        return rearrange(resized, "1 dim row column -> (row column) dim")
+        return resized(self.table, self.grid, grid)
+
+
+def resized(table: Float[Tensor, "patch dim"], grid: Size, to: Size) -> Float[Tensor, "cell dim"]:
+    """Position vectors of one grid for another: bicubic, with antialiasing."""
+    cells = rearrange(table, "(row column) dim -> 1 dim row column", row=grid.height)
+    changed = functional.interpolate(
+        cells, size=tuple(to), mode="bicubic", antialias=True, align_corners=False
+    )
+    return rearrange(changed, "1 dim row column -> (row column) dim")
+
+
+class FixedGridPositions(nn.Module):
+    """Sines and cosines of column and row, never learned (He et al., 2022, appendix A.1; the published code's order).
+
+    The first half of a vector says the column, the second the row; each is as many sines as cosines, of frequencies
+    from 1 down to 1/10000.
+    """
+
+    def __init__(self, *, grid: Size, width: int) -> None:
+        """Write the table of a grid.
+
+        Raises:
+            ValueError: The width cannot be split into sines and cosines of two coordinates.
+        """
+        super().__init__()
+        if width % 4:
+            raise ValueError(
+                f"fixed positions need a width that 4 divides, not {width}; choose another width"
+            )
+        self.grid = grid
+        self.width = width
+        self.register_buffer("table", sincos_table(grid, width), persistent=False)
+
+    def forward(self, grid: Size) -> Float[Tensor, "patch dim"]:
+        """The position vectors of a grid, row by row."""
+        table = self.get_buffer("table")
+        return table if grid == self.grid else sincos_table(grid, self.width).to(table)
+
+
+def sincos_table(grid: Size, width: int) -> Float[Tensor, "patch dim"]:
+    """The sines and cosines of every cell of a grid, row by row."""
+    frequencies = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    rows, columns = torch.meshgrid(
+        torch.arange(grid.height, dtype=torch.float64),
+        torch.arange(grid.width, dtype=torch.float64),
+        indexing="ij",
+    )
+    halves = []
+    for coordinate in (columns, rows):
+        angles = rearrange(coordinate, "row column -> (row column) 1") * frequencies
+        halves += [angles.sin(), angles.cos()]
+    return torch.cat(halves, dim=1).float()

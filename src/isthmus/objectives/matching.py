@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded, Matches, Progress, Term
-from isthmus.objectives.contrastive import Representations, similarities
+from isthmus.objectives.representations import representations_of, similarities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +55,9 @@ class Matching:
         Raises:
             ValueError: A text or a picture has nothing wrong to be put beside.
         """
-        assert encoded.image_views is not None
-        assert encoded.text_vectors is not None
-        num_texts, num_images = len(encoded.text_vectors), len(encoded.image_views)
-        own = batch.image_of_text if batch.image_of_text is not None else torch.arange(num_texts)
-        own = own.to(encoded.text_vectors.device)
-        scores = similarities(
-            Representations(
-                image_views=encoded.image_views, text_vectors=encoded.text_vectors, image_of_text=own
-            )
-        )
+        found = representations_of(encoded, batch)
+        own, num_texts, num_images = found.image_of_text, len(found.text_vectors), len(found.image_views)
+        scores = similarities(found.image_views, found.text_vectors)
         wrong = ~_belonging(own, num_images, batch.image_ids)
         if not (wrong.any(dim=0).all() and wrong.any(dim=1).all()):
             raise ValueError(

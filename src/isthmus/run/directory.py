@@ -40,10 +40,9 @@ class RunDirectory:
         file = self.path / _HASH
         return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer that was trained for this run."""
-        return self.path / "tokenizer"
+    def tokenizer(self, model: str | None = None) -> Path:
+        """The tokenizer that was trained for this run, or for one of its named models."""
+        return self.path / "tokenizer" if model is None else self.path / "tokenizer" / model
 
     @property
     def final(self) -> Path:

@@ -12,9 +12,11 @@ from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
 from isthmus.data.sources.shards import Shards
 from isthmus.run.captioning import judge_captions
+from isthmus.run.classes import judge_probe, judge_zero_shot
 from isthmus.run.load import LoadedRun, load
 from isthmus.run.pictures import usable
 from isthmus.run.questions import judge_answers
+from isthmus.run.regions import judge_regions
 from isthmus.run.report import write_run_report
 from isthmus.run.retrieval import judge_retrieval
 
@@ -76,6 +78,12 @@ def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int
             judged = judge_captions(loaded, rows, seed=loaded.seed)
         case "retrieval":
             judged = judge_retrieval(loaded, rows, seed=loaded.seed)
+        case "zero_shot":
+            judged = judge_zero_shot(loaded, rows, settings.prompts, seed=loaded.seed)
+        case "probe":
+            judged = judge_probe(loaded, rows, settings, seed=loaded.seed)
+        case "regions":
+            judged = judge_regions(loaded, rows, seed=loaded.seed)
     for example in judged["examples"]:
         # Numbers of rows in the source, so that the report finds the pictures.
         example["row"] = good[example["row"]]

@@ -7,15 +7,14 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from einops import einsum, reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.core.batch import Batch
 from isthmus.core.randomness import seed_of
 from isthmus.data.controls import picture_ids
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.passes import Pass
-from isthmus.data.processor import DualEncoderProcessor
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
 from isthmus.evaluation.retrieval import RECALLS, Retrieval, rank_scores
@@ -23,6 +22,7 @@ from isthmus.evaluation.statistics import proportion
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.matching import Matching
+from isthmus.objectives.representations import similarities
 from isthmus.run.load import LoadedRun
 
 _ROWS_AT_ONCE = 64
@@ -76,8 +76,7 @@ def look(model: QFormerPretrainer, batches: Iterable[Batch]) -> FirstStage:
             found["refused"].append(is_right[pairs.together.cpu() == 0])
         logits, targets = captioning.predictions(encoded, batch)
         found["written"].append((logits.argmax(dim=1) == targets).cpu())
-    products = einsum(torch.cat(views), torch.cat(texts), "image view dim, text dim -> image text view")
-    scores = reduce(products, "image text view -> image text", "max")
+    scores = similarities(torch.cat(views), torch.cat(texts))
     shares = {name: torch.cat(parts).numpy() for name, parts in found.items()}
     return FirstStage(scores=scores, **shares)
 

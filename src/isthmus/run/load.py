@@ -79,7 +79,7 @@ class LoadedRun:
         model, processor = self.workshop.model, self.workshop.processor
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
-                f"{self.directory.path} holds a {self.workshop.recipe.model.kind}, which writes no text; "
+                f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "
                 "ask a run of kind vision_language_model"
             )
         made = [processor.row(sample, rows=rows, choice=0, purpose="prompt") for sample in samples]
@@ -112,15 +112,18 @@ def picture_of(image: str | Path | Image.Image) -> ImageRef:
     return FileImage(path=path, name=path.name)
 
 
-def load(run: str | Path, options: RunOptions | None = None) -> LoadedRun:
+def load(run: str | Path, options: RunOptions | None = None, *, model: str | None = None) -> LoadedRun:
     """Open a finished run.
 
     Args:
         run: Its directory.
         options: Device and network; None takes this machine's best device and no network.
+        model: One of the run's named models, as the last stage that trained it left it; None takes the one that the
+            run hands on.
 
     Raises:
         CheckpointError: It is no run, it is not finished, or its files do not fit each other.
+        UsageError: It has no model of this name.
     """
     keep_freed_memory()
     directory = RunDirectory(Path(run))
@@ -131,10 +134,17 @@ def load(run: str | Path, options: RunOptions | None = None) -> LoadedRun:
         )
     if not (directory.final / "tokenizer.json").is_file():
         raise CheckpointError(f"{directory.final} has no tokenizer.json; restore it from a copy")
-    workshop = open_workshop(
-        recipe, options or RunOptions(), tokenizer_folder=directory.final, template=_template(directory)
-    )
-    load_weights(workshop.model, directory.final)
+    if model is not None and model not in recipe.models:
+        names = ", ".join(recipe.models) or "none, as its recipe has one model"
+        raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
+    if model is None or model == recipe.final_name:
+        alone, weights, tokenizer = recipe.alone(recipe.final_name), directory.final, directory.final
+        template = _template(directory)
+    else:
+        alone, tokenizer, template = recipe.alone(model), directory.tokenizer(model), None
+        weights = directory.stage(alone.stages[-1].name)
+    workshop = open_workshop(alone, options or RunOptions(), tokenizer_folder=tokenizer, template=template)
+    load_weights(workshop.model, weights)
     workshop.model.eval().requires_grad_(requires_grad=False)
     return LoadedRun(directory, workshop, options or RunOptions())
 

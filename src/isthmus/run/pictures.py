@@ -9,8 +9,10 @@ from isthmus.build.workshop import vision_of
 from isthmus.core.errors import DataError, UsageError
 from isthmus.core.randomness import seed_of
 from isthmus.data.controls import BlankPictures, ExchangedPictures, picture_ids
+from isthmus.data.marked import everywhere
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.pictures import BadSample
-from isthmus.data.processor import DualEncoderProcessor, VisionLanguageProcessor
+from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.samples import Source
 from isthmus.data.tally import Met, Tally
 from isthmus.evaluation.controls import most_similar_other, shuffled
@@ -87,6 +89,9 @@ def mean_features(loaded: LoadedRun, source: Source) -> torch.Tensor:
                 patches = picture.features.unsqueeze(0)
             else:
                 # Of a picture that is cut the thumbnail, which shows all of it.
-                patches = vision(picture.looked_at[0].unsqueeze(0).to(device)).cpu()
+                pixels = picture.looked_at[0]
+                if vision.alpha is not None:
+                    pixels = torch.cat([pixels, everywhere(processor.pictures.images)])
+                patches = vision(pixels.unsqueeze(0).to(device)).cpu()
             vectors.append(reduce(patches, "1 patch dim -> dim", "mean"))
     return torch.stack(vectors)

@@ -31,7 +31,7 @@ from isthmus.reports.wording import percent
 from isthmus.run.directory import RunDirectory
 from isthmus.run.report_examples import examples_of
 from isthmus.run.report_results import headline_split, results_of, verdict_of
-from isthmus.run.show import describe
+from isthmus.run.show import show
 
 Json = Mapping[str, Any]
 """An object from one of the run's JSON files."""
@@ -54,7 +54,7 @@ def write_run_report(directory: RunDirectory) -> Path:
     recipe, measured = directory.read_recipe(), directory.read_results()
     logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.stages}
     examples, example_notes = examples_of(recipe, measured)
-    model, model_notes = _model(recipe, measured)
+    model, model_notes = _model(directory, recipe, measured)
     notes = (*model_notes, *_stage_notes(directory, recipe, measured, logs), *example_notes)
     content = ReportContent(
         header=_header(directory, recipe, measured),
@@ -172,9 +172,10 @@ def _spans_a_decade(curves: Iterable[Curve]) -> bool:
     return bool(values) and 0 < 10 * min(values) <= max(values)
 
 
-def _model(recipe: Recipe, measured: Json) -> tuple[ModelTables, tuple[str, ...]]:
+def _model(directory: RunDirectory, recipe: Recipe, measured: Json) -> tuple[ModelTables, tuple[str, ...]]:
     """The parameter table and the stages; and what had to be left out."""
     trains = {stage.name: tuple(stage.train) for stage in recipe.stages}
+    trained_model = {stage.name: stage.model for stage in recipe.stages}
     rows = tuple(
         StageRow(
             name=stage["name"],
@@ -187,17 +188,22 @@ def _model(recipe: Recipe, measured: Json) -> tuple[ModelTables, tuple[str, ...]
         for stage in measured.get("stages", [])
     )
     try:
-        table: Json = describe(recipe)
+        table: Json = show(str(directory.path))
     except (IsthmusError, OSError) as error:
         return ModelTables(stages=rows), (f"The parameter table is left out: {error}.",)
     parts = tuple(
         PartRow(
-            name=part["name"],
+            name=part["name"] if model is None else f"{model}: {part['name']}",
             kind=part["kind"],
             parameters=part["parameters"],
-            trained_in=tuple(name for name, learnt in trains.items() if part["name"] in learnt),
+            trained_in=tuple(
+                name
+                for name, learnt in trains.items()
+                if part["name"] in learnt and trained_model[name] == model
+            ),
         )
-        for part in table["parts"]
+        for model, one in table.get("models", {None: table}).items()
+        for part in one["parts"]
     )
     return ModelTables(parts=parts, stages=rows), ()
 

@@ -59,6 +59,8 @@ def examples_of(recipe: Recipe, measured: Json) -> tuple[Examples, tuple[str, ..
             total = _num_candidates(recipe, measured, name, rows)
             found = [_retrieval(rows[index], album, total) for index in spread_by_rank(ranks, NUM_EXAMPLES)]
             return Examples(retrievals=tuple(filter(None, found)), chosen_by=said), album.notes()
+        case "zero_shot" | "probe" | "regions":
+            return Examples(), ()
 
 
 def best_middle_worst(scores: Sequence[float], count: int) -> tuple[int, ...]:

@@ -35,6 +35,11 @@ _CAPTION_METRICS = {
     "bleu_4": "BLEU-4",
     "rouge_l": "ROUGE-L",
 }
+_CHOICES = {
+    "zero_shot": "Classes by prompts",
+    "probe": "Classes by a linear probe",
+    "regions": "Marked things",
+}
 _WAYS = {"text_to_image": "text to image", "image_to_text": "image to text"}
 
 
@@ -81,7 +86,17 @@ def results_of(recipe: Recipe, measured: Json) -> Results:
                 tables += _caption_tables(split, judged)
             case "retrieval":
                 tables += _retrieval_tables(split, judged)
+            case "zero_shot" | "probe" | "regions":
+                tables.append(_accuracy_table(split, judged))
     return Results(controls=controls, metrics=tuple(tables))
+
+
+def _accuracy_table(split: str, judged: Json) -> MetricTable:
+    """Right choices, beside the same under each control."""
+    columns = {"real": judged["metrics"]} | dict(judged["controls"])
+    title = f"{_CHOICES[judged['task']]} on {split}"
+    note = f"{_rows(judged)} By chance {100 * judged['chance']:.1f}% would be right."
+    return _table(title, columns, {"accuracy": "right"}, percent=True, note=note)
 
 
 def _controls(judged: Json) -> Controls:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from isthmus.core.batch import Batch
 from isthmus.core.errors import UsageError
 from isthmus.core.randomness import seed_of
 from isthmus.data.collate import collate
 from isthmus.data.controls import picture_ids
-from isthmus.data.processor import DualEncoderProcessor
+from isthmus.data.pairs import DualEncoderProcessor
+from isthmus.data.processor import Row
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
 from isthmus.evaluation.retrieval import RECALLS, rank_vectors
@@ -19,7 +19,7 @@ from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.run.first_stage import judge_first_stage
 from isthmus.run.load import LoadedRun
 
-_ROWS_AT_ONCE = 50
+_ROWS_AT_ONCE, _TEXTS_AT_ONCE = 50, 250
 
 
 def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
@@ -51,9 +51,8 @@ def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str
     }
 
 
-@torch.inference_mode()
-def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Unit vectors of all pictures and of all captions, and the picture of each caption.
+def compared(loaded: LoadedRun) -> tuple[DualEncoder, DualEncoderProcessor]:
+    """The model and processor of a run that compares pictures and texts.
 
     Raises:
         UsageError: The run's model compares nothing.
@@ -63,40 +62,46 @@ def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.
         raise UsageError(
             f"{loaded.directory.path} is no dual encoder, so pictures and texts cannot be compared"
         )
+    return model, processor
+
+
+def embed_pairs(loaded: LoadedRun, source: Source) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit vectors of all pictures and of all captions, and the picture of each caption.
+
+    Raises:
+        UsageError: The run's model compares nothing.
+    """
+    model, processor = compared(loaded)
+    captions = [(index, caption) for index in range(len(source)) for caption in source.sample(index).captions]
     with loaded.number_format():
-        return _embedded(model, processor, source)
+        images = embed_pictures(model, processor, source)
+        texts = embed_texts(model, processor, [caption for _, caption in captions])
+    return images, texts, torch.tensor([index for index, _ in captions])
 
 
-def _embedded(
-    model: DualEncoder, processor: DualEncoderProcessor, source: Source
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+@torch.inference_mode()
+def embed_pictures(model: DualEncoder, processor: DualEncoderProcessor, source: Source) -> torch.Tensor:
+    """One unit vector a picture, on the CPU."""
     device = next(model.parameters()).device
     images: list[torch.Tensor] = []
-    texts: list[torch.Tensor] = []
-    photo_of_text: list[int] = []
     for start in range(0, len(source), _ROWS_AT_ONCE):
         chosen = range(start, min(start + _ROWS_AT_ONCE, len(source)))
-        samples = [source.sample(index) for index in chosen]
-        rows = [processor.row(sample, rows="captions", choice=0) for sample in samples]
+        rows = [processor.row(source.sample(index), rows="captions", choice=0) for index in chosen]
         vectors = model.image_vectors(collate(rows, pad_id=processor.pad_id).to(device))
         assert vectors is not None
         images.append(vectors.float().cpu())
-        captions = [caption for sample in samples for caption in sample.captions]
-        photo_of_text += [
-            index for index, sample in zip(chosen, samples, strict=True) for _ in sample.captions
-        ]
-        texts.append(_text_vectors(model, processor, captions, device))
-    return torch.cat(images), torch.cat(texts), torch.tensor(photo_of_text)
+    return torch.cat(images)
 
 
-def _text_vectors(
-    model: DualEncoder, processor: DualEncoderProcessor, captions: list[str], device: torch.device
-) -> torch.Tensor:
-    ids = [processor.captions.encode_caption(caption)[0] for caption in captions]
-    longest = max(map(len, ids))
-    token_ids = torch.tensor([[*one, *[processor.pad_id] * (longest - len(one))] for one in ids])
-    mask = torch.tensor([[True] * len(one) + [False] * (longest - len(one)) for one in ids])
-    names = tuple(captions)
-    vectors = model.text_vectors(Batch(sample_ids=names, token_ids=token_ids, attention_mask=mask).to(device))
-    assert vectors is not None
-    return vectors.float().cpu()
+@torch.inference_mode()
+def embed_texts(model: DualEncoder, processor: DualEncoderProcessor, texts: list[str]) -> torch.Tensor:
+    """One unit vector a text, on the CPU."""
+    device = next(model.parameters()).device
+    embedded: list[torch.Tensor] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        chosen = texts[start : start + _TEXTS_AT_ONCE]
+        rows = [Row(sample_id=text, token_ids=processor.captions.encode_caption(text)[0]) for text in chosen]
+        vectors = model.text_vectors(collate(rows, pad_id=processor.pad_id).to(device))
+        assert vectors is not None
+        embedded.append(vectors.float().cpu())
+    return torch.cat(embedded)

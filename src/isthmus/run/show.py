@@ -1,8 +1,9 @@
 """`isthmus show`: the parameter table of a recipe or a run, without weights and without the network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -37,13 +38,37 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
         UsageError: The model cannot take pictures of this size.
         MachineError: The architecture of a hub model is not known here.
     """
-    run = RunDirectory(Path(target))
-    is_trained = run.recipe_file.is_file() and (run.tokenizer / "tokenizer.json").is_file()
-    # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
-    tokenizer = load_tokenizer(str(run.tokenizer)) if is_trained else None
-    return describe(
-        recipe_of(target), image_size=image_size, tokenizer=tokenizer, network_allowed=network_allowed
-    )
+    run, recipe = RunDirectory(Path(target)), recipe_of(target)
+    tables: dict[str | None, dict[str, object]] = {}
+    for name in recipe.named_models:
+        folder = run.tokenizer(name)
+        is_trained = run.recipe_file.is_file() and (folder / "tokenizer.json").is_file()
+        tables[name] = describe(
+            recipe.alone(name),
+            image_size=image_size,
+            # A tokenizer that was trained for a run may have found fewer words than its recipe allows.
+            tokenizer=load_tokenizer(str(folder)) if is_trained else None,
+            network_allowed=network_allowed,
+        )
+    final = tables[recipe.final_name]
+    if recipe.model is not None:
+        return final
+    stages = {
+        stage["name"]: stage | {"model": name} for name, table in tables.items() for stage in _stages(table)
+    }
+    counts = {
+        name: {key: table[key] for key in ("parts", "total", "published_total", "visual_tokens")}
+        for name, table in tables.items()
+    }
+    return final | {
+        "stages": [stages[stage.name] for stage in recipe.stages],
+        "final": recipe.final_name,
+        "models": counts,
+    }
+
+
+def _stages(table: Mapping[str, object]) -> list[dict[str, object]]:
+    return cast(list[dict[str, object]], table["stages"])
 
 
 def recipe_of(target: str) -> Recipe:
@@ -59,10 +84,10 @@ def describe(
     tokenizer: Tokenizer | None = None,
     network_allowed: bool = False,
 ) -> dict[str, object]:
-    """The parameter table of a recipe, built on the meta device.
+    """The parameter table of a recipe with one model, built on the meta device.
 
     Args:
-        recipe: What is built.
+        recipe: What is built; of a recipe with several models, what `Recipe.alone` gives for one of them.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
         tokenizer: The trained tokenizer, whose entries are counted; None takes the most that the recipe allows.
         network_allowed: The configuration of a hub model without a card may be fetched.
@@ -83,9 +108,9 @@ def describe(
         )
         return model, _with_blocks(part_rows(model, kinds_of(config)))
 
-    model, rows = counted(recipe.model)
-    whole = published_form(recipe.model)
-    published = rows if whole == recipe.model else counted(whole)[1]
+    model, rows = counted(recipe.final_model)
+    whole = published_form(recipe.final_model)
+    published = rows if whole == recipe.final_model else counted(whole)[1]
     stages = []
     for stage in recipe.stages:
         trainable, frozen = stage_split(rows, stage.train, frozen=frozen_inside(stage, model))
@@ -104,7 +129,7 @@ def describe(
         "total": sum(row.parameters for row in rows),
         "published_total": sum(row.parameters for row in published),
         "stages": stages,
-        "visual_tokens": _visual_tokens(recipe.model, model, image_size),
+        "visual_tokens": _visual_tokens(recipe.final_model, model, image_size),
     }
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,17 +21,17 @@ from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory
-from isthmus.core.errors import CheckpointError, Stopped
+from isthmus.core.errors import Stopped
 from isthmus.core.options import RunOptions
 from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
-from isthmus.data.vocabulary import load_tokenizer
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
+from isthmus.run.start import Start
 from isthmus.run.validation import Validation
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
@@ -70,19 +71,35 @@ def train(
     directory.make()
     with DirectoryLock(out), StopSignals() as stop:
         directory.begin(recipe, resume=resume)
-        workshop = open_workshop(recipe, options, tokenizer_folder=directory.tokenizer)
-        announce(describe(recipe, tokenizer=workshop.tokenizer), options)
-        _store_features(workshop, stop)
-        first = _first_weights(workshop)
-        results = []
-        for index in range(len(recipe.stages)):
-            put_back(workshop.model, first)
-            results.append(_run_stage(workshop, index, directory, resume=resume, options=options, stop=stop))
+        results: list[StageResult] = []
+        workshop = None
+        for name, indices in groupby(range(len(recipe.stages)), key=lambda index: recipe.stages[index].model):
+            workshop = _open(recipe, name, directory, options)
+            _store_features(workshop, stop)
+            first = _first_weights(workshop)
+            for index in indices:
+                put_back(workshop.model, first)
+                start = Start.of(recipe, index, directory)
+                results.append(
+                    _run_stage(workshop, start, directory, resume=resume, options=options, stop=stop)
+                )
+        if workshop is None or recipe.final_name != recipe.stages[-1].model:
+            workshop = _open(recipe, recipe.final_name, directory, options)
         _hand_on(workshop, directory)
         summary = {"run": str(out), "stages": [_summary(result) for result in results]}
         directory.add_results(summary)
         write_run_report(directory)
     return summary
+
+
+def _open(recipe: Recipe, name: str | None, directory: RunDirectory, options: RunOptions) -> Workshop:
+    """Build one of the recipe's models with all it needs, and say what it is made of."""
+    alone = recipe.alone(name)
+    workshop = open_workshop(alone, options, tokenizer_folder=directory.tokenizer(name))
+    if name is not None:
+        _LOG.info("model %s", name)
+    announce(describe(alone, tokenizer=workshop.tokenizer), options)
+    return workshop
 
 
 def _store_features(workshop: Workshop, stop: StopSignals) -> None:
@@ -121,7 +138,7 @@ def sources_of(stages: Sequence[TrainStage]) -> list[str]:
 
 def _run_stage(
     workshop: Workshop,
-    index: int,
+    start: Start,
     directory: RunDirectory,
     *,
     resume: bool,
@@ -129,13 +146,13 @@ def _run_stage(
     stop: StopSignals,
 ) -> StageResult:
     """Train one stage, or read its result where an earlier sitting finished it."""
-    stage = workshop.recipe.stages[index]
+    stage = start.stage
     folder = directory.stage(stage.name)
     done = read_result(folder)
     if done is not None:
         load_weights(workshop.model, folder)
         return done
-    carried = _start_from(workshop, index, directory)
+    carried = start.take_over(workshop)
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
@@ -170,7 +187,12 @@ def _run_stage(
         )
         result = trainer.run(resume=resume)
         replace_json(folder / "data.json", asdict(stream.report()))
-    save_weights(workshop.model, _learnt(workshop.recipe, index, carried), folder)
+    learnt = (*carried, *stage.train)
+    save_weights(
+        workshop.model,
+        tuple(part for part in workshop.recipe.final_model.part_names if part in learnt),
+        folder,
+    )
     replace_json(folder / RESULT, asdict(result))
     return result
 
@@ -179,46 +201,6 @@ def read_result(folder: Path) -> StageResult | None:
     """How a finished stage ended, or None where it has not."""
     file = folder / RESULT
     return StageResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def _start_from(workshop: Workshop, index: int, directory: RunDirectory) -> tuple[str, ...]:
-    """Put the weights a stage starts from into the model; returns the parts they belong to."""
-    stage = workshop.recipe.stages[index]
-    before = workshop.recipe.stage_before(index)
-    if before is not None:
-        return load_weights(workshop.model, directory.stage(before.name))
-    if stage.start_from is None:
-        return ()
-    other = RunDirectory(Path(stage.start_from))
-    if not other.final.is_dir():
-        raise CheckpointError(
-            f"stage {stage.name} starts from {stage.start_from}, which holds no finished run; "
-            "give a directory with a `final` folder"
-        )
-    _check_carried(saved_parts(other.final), workshop, other, stage.name)
-    return load_weights(workshop.model, other.final, from_other_run=True)
-
-
-def _check_carried(parts: tuple[str, ...], workshop: Workshop, other: RunDirectory, stage: str) -> None:
-    """Refuse parts that this model lacks, and text parts that learnt with another tokenizer."""
-    known = workshop.recipe.model.part_names
-    strange = [part for part in parts if part not in known]
-    if strange:
-        raise CheckpointError(
-            f"stage {stage} starts from {other.path}, which learnt {', '.join(strange)}; "
-            f"this model has only {', '.join(known)}"
-        )
-    reads = [part for part in parts if part in ("language", "lora", "text")]
-    if reads and load_tokenizer(str(other.final)).get_vocab() != workshop.tokenizer.get_vocab():
-        raise CheckpointError(
-            f"stage {stage} starts from {other.path}, whose {', '.join(reads)} learnt with another tokenizer; "
-            "train this recipe's tokenizer on the same data with the same settings"
-        )
-
-
-def _learnt(recipe: Recipe, index: int, carried: tuple[str, ...]) -> tuple[str, ...]:
-    """Parts that differ from a fresh model after a stage: what it started from and what it trained."""
-    return tuple(part for part in recipe.model.part_names if part in (*carried, *recipe.stages[index].train))
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
@@ -260,12 +242,21 @@ def _summary(result: StageResult) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     """Build everything and look at one batch of each stage."""
-    workshop = open_workshop(recipe, options, tokenizer_folder=None)
-    announce(describe(recipe, tokenizer=workshop.tokenizer), options)
     stages = []
+    for name in recipe.named_models:
+        alone = recipe.alone(name)
+        workshop = open_workshop(alone, options, tokenizer_folder=None)
+        announce(describe(alone, tokenizer=workshop.tokenizer), options)
+        stages += _rehearse_model(alone, workshop)
+    order = [stage.name for stage in recipe.stages]
+    return {"run": None, "stages": sorted(stages, key=lambda row: order.index(row["name"]))}
+
+
+@torch.no_grad()
+def _rehearse_model(recipe: Recipe, workshop: Workshop) -> list[dict[str, Any]]:
+    rows = []
     for stage in recipe.stages:
         model = cast(TrainableModule, workshop.model)
         split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
@@ -275,12 +266,13 @@ def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
             steps = stage_settings(recipe, stage, steps_per_epoch=stream.steps_per_epoch).num_steps
         encoded = workshop.model.encode(batch.to(next(workshop.model.parameters()).device))
         del encoded
-        row = {
-            "name": stage.name,
-            "steps": steps,
-            "loss": None,
-            "seconds": 0.0,
-            "trainable": split.num_trainable,
-        }
-        stages.append(row)
-    return {"run": None, "stages": stages}
+        rows.append(
+            {
+                "name": stage.name,
+                "steps": steps,
+                "loss": None,
+                "seconds": 0.0,
+                "trainable": split.num_trainable,
+            }
+        )
+    return rows

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +21,45 @@ from isthmus.training.parameters import TrainableModule, TrainableSplit, set_tra
 from isthmus.training.state import mismatches
 
 FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What one model takes over from another: all parts by name, but for what is listed.
+
+    Attributes:
+        drop: Parts, or beginnings of names such as `connector.text`, that are left behind.
+        fresh: Parts, or beginnings of names, that the taker has and the giver lacks; they keep their initial values.
+    """
+
+    drop: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+    def between(
+        self, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The tensors that are given, and those that wait for them.
+
+        Raises:
+            CheckpointError: A name fits nothing.
+        """
+        for key, listed, names in (("drop", self.drop, found), ("fresh", self.fresh, expected)):
+            for one in listed:
+                if not _matching(names, (one,)):
+                    known = ", ".join(sorted({name.rpartition(".")[0] or name for name in names})[:12])
+                    raise CheckpointError(
+                        f"{file}: '{one}' under {key} fits no tensor there; names begin with {known or 'nothing'}"
+                    )
+        left_behind, kept_as_is = _matching(found, self.drop), _matching(expected, self.fresh)
+        return (
+            {name: tensor for name, tensor in found.items() if name not in left_behind},
+            {name: tensor for name, tensor in expected.items() if name not in kept_as_is},
+        )
+
+
+def _matching(names: Iterable[str], beginnings: Sequence[str]) -> set[str]:
+    """Names that are one of these or lie below one of them."""
+    return {name for name in names if any(f"{name}.".startswith(f"{one}.") for one in beginnings)}
 
 
 def save_weights(model: Model, parts: tuple[str, ...], folder: Path) -> Path:
@@ -65,28 +105,32 @@ def saved_parts(folder: Path) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def load_weights(model: Model, folder: Path, *, from_other_run: bool = False) -> tuple[str, ...]:
+def load_weights(model: Model, folder: Path, *, transfer: Transfer | None = None) -> tuple[str, ...]:
     """Put saved tensors into a model; returns the names of their parts.
 
     Args:
         model: What they go into.
         folder: Where they lie.
-        from_other_run: They come from another recipe, whose model may have parts that this one lacks and the other way
-            round; only what was frozen there and exists here must be the same.
+        transfer: They come from another model, which may have parts that this one lacks and the other way round; only
+            what was frozen there and exists here must be the same.
 
     Raises:
-        CheckpointError: The file is missing or damaged, its keys or shapes differ (all are listed), or a frozen part is
-            not the one they were trained beside.
+        CheckpointError: The file is missing or damaged, its keys or shapes differ (all are listed), a name under
+            `drop` or `fresh` fits nothing, or a frozen part is not the one they were trained beside.
     """
     file = folder / FILE
-    parts, frozen, found = _read(file, with_tensors=True)
+    saved, frozen, found = _read(file, with_tensors=True)
+    chosen = transfer or Transfer()
+    parts = tuple(part for part in saved if part not in chosen.drop)
     split = set_trainable(cast(TrainableModule, model), parts)
     expected = _held(model, split)
+    if transfer is not None:
+        found, expected = transfer.between(found, expected, file)
     wrong = mismatches(found, expected)
     if wrong:
         raise CheckpointError(f"{file} does not fit the model: {'; '.join(wrong)}")
     here = _frozen_parts(model, split)
-    compared = frozen.keys() & here.keys() if from_other_run else frozen.keys() | here.keys()
+    compared = frozen.keys() | here.keys() if transfer is None else frozen.keys() & here.keys()
     other = [part for part in sorted(compared) if frozen.get(part) != here.get(part)]
     if other:
         raise CheckpointError(

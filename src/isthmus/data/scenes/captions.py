@@ -31,6 +31,11 @@ def captions(scene: Scene) -> list[str]:
     return said
 
 
+def region_caption(thing: Thing) -> str:
+    """Return what is said of one thing alone: nothing of its place, which a mask would give away."""
+    return f"there is {_described(thing)} ."
+
+
 def phrases(scene: Scene) -> list[str]:
     """Return each thing as bare words, such as `top left large red square`, in a drawn order."""
     dice = Dice("phrases", scene.key)

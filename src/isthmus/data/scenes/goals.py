@@ -55,8 +55,18 @@ def goal(seed: int, purpose: str, index: int, subjects: tuple[Pair, ...]) -> Goa
     order = Dice("block", seed, purpose, block).shuffled(_BLOCK)
     name = order[number]
     dealt = block * MIX[name] + order[:number].count(name)
-    passed, card = divmod(dealt, len(_deck(name, subjects)))
-    return _shuffled(name, subjects, (seed, purpose, passed))[card]
+    return _dealt(name, subjects, (seed, purpose), dealt)
+
+
+def count_goal(seed: int, purpose: str, index: int, subjects: tuple[Pair, ...]) -> Goal:
+    """Return a goal that asks how many there are of a pair, every pair and number as often."""
+    return _dealt("count", subjects, (seed, f"{purpose} counts"), index)
+
+
+def _dealt(name: str, subjects: tuple[Pair, ...], drawn_by: tuple[int | str, ...], number: int) -> Goal:
+    """Return card `number` of a deck that is shuffled again whenever it is through."""
+    passed, card = divmod(number, len(_deck(name, subjects)))
+    return _shuffled(name, subjects, (*drawn_by, passed))[card]
 
 
 @lru_cache(maxsize=256)

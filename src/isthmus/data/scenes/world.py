@@ -13,7 +13,7 @@ from isthmus.data.scenes.apart import LACKS, Lack, Told, without
 from isthmus.data.scenes.apart import captions as without_words
 from isthmus.data.scenes.composition import MAX_THINGS, Order, compose
 from isthmus.data.scenes.dice import Dice
-from isthmus.data.scenes.goals import Goal, goal, resembling
+from isthmus.data.scenes.goals import Goal, count_goal, goal, resembling
 from isthmus.data.scenes.questions import Question
 from isthmus.data.scenes.scene import Box, Scene
 from isthmus.data.scenes.vocabulary import KINDS, NUMBERS, SUBJECTS, TRAINING_PAIRS, Pair
@@ -38,6 +38,7 @@ class Scenes:
         image_size: The shorter side of a picture in pixels.
         aspect: The least and the greatest width over height, within 1/3 and 3; drawn evenly on a log scale.
         overlap: The share of two neighbours' reach that may coincide, in [0, 0.4].
+        counting: The share of scenes made for a question of how many, beside those that `goals.MIX` asks for.
 
     Raises:
         UsageError: If an argument is outside its range.
@@ -51,6 +52,7 @@ class Scenes:
         image_size: int = 64,
         aspect: tuple[float, float] = (1.0, 1.0),
         overlap: float = 0.2,
+        counting: float = 0.0,
     ) -> None:
         _check_options(split, image_size, aspect, overlap)
         self.split = split
@@ -58,6 +60,7 @@ class Scenes:
         self.image_size = image_size
         self.aspect = aspect
         self.overlap = overlap
+        self.counting = counting
         self.subjects: tuple[Pair, ...] = SUBJECTS[split]
 
     def scene(self, index: int) -> Scene:
@@ -117,6 +120,16 @@ class Scenes:
         """Return the pixels that show each thing of `scene.things`: bool `[thing, height, width]`."""
         return draw.region_masks(scene)
 
+    def single(self, index: int) -> Scene:
+        """Return a scene that shows one thing, of one of the split's own pairs.
+
+        Raises:
+            UsageError: If the index is negative.
+        """
+        _check_index(index)
+        dice = Dice("single", self.seed, self.split, index)
+        return compose(dice, self._alone(dice, dice.pick(self.subjects), 1))
+
     def imagined(self, index: int) -> tuple[Scene, Question]:
         """Return an undrawn scene of training compositions, whatever the split, and a question about it.
 
@@ -169,7 +182,8 @@ class Scenes:
         """Draw scenes for the goal of an index until its question has the answer it is meant to have."""
         _check_index(index)
         purpose = f"{purpose} {self.split}"
-        aim = goal(self.seed, purpose, index, subjects)
+        counts = Dice("counting", purpose, self.seed, index).chance(self.counting)
+        aim = (count_goal if counts else goal)(self.seed, purpose, index, subjects)
         dice = Dice(purpose, self.seed, index)
         while True:
             scene = compose(dice, self._order(dice, aim, subjects))

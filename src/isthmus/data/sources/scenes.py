@@ -2,17 +2,20 @@
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from isthmus.core.errors import UsageError
+from isthmus.data.marked import Mask, Region
 from isthmus.data.samples import ImagePart, ImageRef, Phrase, Sample, Source, Turn
 from isthmus.data.scenes import Question, Scene, Scenes
 from isthmus.data.scenes.apart import Lack, Told
-from isthmus.data.scenes.captions import phrases
+from isthmus.data.scenes.captions import phrases, region_caption
 from isthmus.data.scenes.dice import Dice
 from isthmus.data.scenes.questions import described
 from isthmus.data.scenes.retelling import exchange, retold
@@ -46,6 +49,44 @@ class SceneImage(ImageRef):
         return self.world.picture(self.scene)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """How scenes for training differ from those that are judged; each a share of the scenes or words, in [0, 1].
+
+    Attributes:
+        colourless: Scenes in free colours, with texts that name none (see `Scenes.without`).
+        shapeless: Scenes with coloured lumps for shapes, with texts that name none.
+        exchanged: Colours and shapes of texts without pictures that are words never drawn.
+        counting: Scenes made for a question of how many, beside those that the mix of questions asks for.
+    """
+
+    colourless: float = 0.0
+    shapeless: float = 0.0
+    exchanged: float = 0.0
+    counting: float = 0.0
+
+
+@dataclass(frozen=True)
+class SceneMask(Mask):
+    """The pixels that show one thing of a scene."""
+
+    world: Scenes
+    scene: Scene
+    number: int
+
+    def read(self) -> Bool[np.ndarray, "height width"]:
+        """Drawn now; what hides the thing does not belong to it."""
+        return self.world.region_masks(self.scene)[self.number]
+
+
+def regions_of(world: Scenes, scene: Scene) -> tuple[Region, ...]:
+    """Each thing of a scene with what is said of it alone."""
+    return tuple(
+        Region(region_caption(thing), SceneMask(world, scene, number))
+        for number, thing in enumerate(scene.things)
+    )
+
+
 class SceneSource(Source):
     """Scenes of one split: each sample has captions, a question with its answer and kind, and a talk of several.
 
@@ -55,9 +96,7 @@ class SceneSource(Source):
         image_size: Height and width in pixels; the shorter side where they differ.
         aspect: The least and the greatest width over height.
         seed: Which world.
-        lacking: Shares of scenes that lack an attribute (see `Scenes.without`): `colour`, in free colours, with texts
-            that name none; `shape`, with coloured lumps for shapes. None: all have both.
-        exchanged: Share of the colours and shapes of texts without pictures that are words never drawn.
+        variation: How they differ from scenes that are judged.
     """
 
     def __init__(
@@ -68,19 +107,20 @@ class SceneSource(Source):
         image_size: int = 64,
         aspect: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
-        lacking: Mapping[Lack, float] | None = None,
-        exchanged: float = 0.0,
+        variation: Variation = Variation(),
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
-        self.world = Scenes(split=split, seed=seed, image_size=image_size, aspect=aspect)
+        self.world = Scenes(
+            split=split, seed=seed, image_size=image_size, aspect=aspect, counting=variation.counting
+        )
         self.split = split
         self._num_samples = num_samples
-        self._exchanged = exchanged
-        lacking = lacking or {}
+        self._exchanged = variation.exchanged
         self._shares: tuple[tuple[Lack | None, float], ...] = (
-            *lacking.items(),
-            (None, 1 - sum(lacking.values())),
+            ("colour", variation.colourless),
+            ("shape", variation.shapeless),
+            (None, 1 - variation.colourless - variation.shapeless),
         )
         size = f"{image_size}x{image_size}" if aspect == (1.0, 1.0) else f"shorter side {image_size}"
         self.format = f"built-in scenes ({num_samples} of split {split}, {size}, seed {seed})"
@@ -103,6 +143,7 @@ class SceneSource(Source):
             answers=(first.answer,),
             kind=first.kind,
             turns=_talk((ImagePart(0),), (first, *self._talked(told)[: QUESTIONS_A_TALK - 1])),
+            regions=regions_of(self.world, told.scene) if told.lack is None else (),
         )
 
     def _told(self, scene: Scene, question: Question, *, imagined: bool) -> Told:

@@ -27,6 +27,11 @@ class VisionEncoder(nn.Module, ABC):
     def num_tokens(self, size: Size) -> int:
         """How many tokens a picture of this size gives."""
 
+    @property
+    def alpha(self) -> nn.Module | None:
+        """The convolution that reads which region is meant; None for an encoder that sees colours alone."""
+        return None
+
     @abstractmethod
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from isthmus.nn.attention import CrossAttention
+from isthmus.nn.feed_forward import activation_of
 from isthmus.nn.pooling import AttentionPool, masked_mean
+from isthmus.nn.transformer import TransformerShape
 
 Pooling = Literal["mean", "first", "attention", "mean_attention"]
+Norm = Literal["token", "channel", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +32,23 @@ class ImageHead(nn.Module):
     `mean_attention` joins the plain mean, which keeps what the encoder was trained to say, with learned
     queries that choose where to look. A `token` norm is a layer norm; a `channel` norm brings every channel to
     zero mean and unit spread over the pictures (batch norm without weights), which a convolutional encoder's
-    sparse, unequal channels want.
+    sparse, unequal channels want; `none` suits an encoder whose own last norm stands in front. With an `embed_dim` of
+    None there is no projection and the pooled vector itself is compared, as in LiT (Zhai et al., 2022, appendix C).
     """
 
     def __init__(
         self,
         *,
         vision_width: int,
-        embed_dim: int,
+        embed_dim: int | None,
         pooling: Pooling = "mean",
         num_heads: int = 8,
-        norm: Literal["token", "channel"] = "token",
+        norm: Norm = "token",
         dropout: HeadDropout | None = None,
     ) -> None:
         super().__init__()
-        self.norm_kind = norm
-        self.norm = (
-            nn.LayerNorm(vision_width) if norm == "token" else nn.BatchNorm1d(vision_width, affine=False)
-        )
+        self.norm_kind: Norm = norm
+        self.norm = _norm(norm, vision_width)
         self.pooling: Pooling = pooling
         self.attention = (
             AttentionPool(width=vision_width, num_heads=num_heads) if "attention" in pooling else None
@@ -53,7 +56,11 @@ class ImageHead(nn.Module):
         self.rates = dropout or HeadDropout()
         self.drop_output = nn.Dropout(self.rates.output)
         num_vectors = (0 if pooling == "attention" else 1) + (num_heads if self.attention is not None else 0)
-        self.projection = nn.Linear(num_vectors * vision_width, embed_dim, bias=False)
+        self.projection = (
+            nn.Identity()
+            if embed_dim is None
+            else nn.Linear(num_vectors * vision_width, embed_dim, bias=False)
+        )
 
     def forward(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image vector"]:
         """One vector a picture, not yet of unit length."""
@@ -76,7 +83,7 @@ class ImageHead(nn.Module):
         return self.drop_output(vector)
 
     def _normalised(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image patch dim"]:
-        if self.norm_kind == "token":
+        if self.norm_kind != "channel":
             return self.norm(patches)
         flat = self.norm(rearrange(patches, "image patch dim -> (image patch) dim"))
         return rearrange(flat, "(image patch) dim -> image patch dim", image=patches.shape[0])
@@ -89,3 +96,44 @@ class ImageHead(nn.Module):
             mask = torch.rand(tokens.shape[:2], device=tokens.device) >= share
             mask[:, 0] |= ~mask.any(dim=1)
         return mask
+
+
+def _norm(kind: Norm, width: int) -> nn.Module:
+    match kind:
+        case "token":
+            return nn.LayerNorm(width)
+        case "channel":
+            return nn.BatchNorm1d(width, affine=False)
+        case "none":
+            return nn.Identity()
+
+
+class MapHead(nn.Module):
+    """Multi-head attention pooling: a learned probe reads all patches, then a feed-forward (Zhai et al., 2022).
+
+    SigLIP's image head (Zhai et al., 2023, published code): what the probe reads is not added to the probe, the
+    feed-forward's result is added to what was read, and no projection follows.
+    """
+
+    def __init__(self, *, shape: TransformerShape) -> None:
+        """Build the head with the encoder's width, heads, feed-forward, epsilon and activation; layers do not count."""
+        super().__init__()
+        width, hidden = shape.width, round(shape.width * shape.ffn_multiple)
+        self.probe = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, width)))
+        self.attention = CrossAttention(
+            width=width,
+            context_width=width,
+            num_heads=shape.num_heads,
+            head_width=width // shape.num_heads,
+            bias=True,
+        )
+        self.norm = nn.LayerNorm(width, eps=shape.norm_eps)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, hidden), activation_of(shape.activation), nn.Linear(hidden, width)
+        )
+
+    def forward(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image dim"]:
+        """One vector a picture, not yet of unit length."""
+        probe = repeat(self.probe, "1 dim -> image 1 dim", image=patches.shape[0])
+        read = rearrange(self.attention(probe, patches), "image 1 dim -> image dim")
+        return read + self.ffn(self.norm(read))

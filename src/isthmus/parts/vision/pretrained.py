@@ -10,6 +10,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from isthmus.core.sizes import Size
 from isthmus.parts.checkpoints import PretrainedSource, architecture_of, load_network
+from isthmus.parts.vision.alpha import AlphaConvolution, add_alpha
 from isthmus.parts.vision.encoder import Features, VisionEncoder
 from isthmus.parts.vision.families import FAMILIES, Choice, Reading, build_transformer, last_norm
 from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
@@ -100,6 +101,11 @@ class TransformerEncoder(VisionEncoder):
         self.features: Features = features
         self.reading: Reading = reading
 
+    @property
+    def alpha(self) -> nn.Module | None:
+        """The convolution that reads the fourth channel, where there is one."""
+        return next((one.alpha for one in self.network.modules() if isinstance(one, AlphaConvolution)), None)
+
     def num_tokens(self, size: Size) -> int:
         """Patches, plus the prefix where it is kept; 1 for a single vector."""
         num_patches = (size.height // self.patch) * (size.width // self.patch)
@@ -131,6 +137,20 @@ class TransformerEncoder(VisionEncoder):
 
 
 _CONVOLUTIONAL = ("mobilenet_v2", "convnext")
+
+
+def mark_regions(encoder: VisionEncoder) -> None:
+    """Give the patch convolution inside a Hugging Face network a channel for alpha, at first without any effect.
+
+    Raises:
+        ValueError: The encoder has no plain patch convolution.
+    """
+    for module in encoder.modules():
+        for name, child in module.named_children():
+            if name == "patch_embedding" and isinstance(child, nn.Conv2d):
+                setattr(module, name, add_alpha(child))
+                return
+    raise ValueError("only CLIP and SigLIP encoders can read alpha; set alpha: false")
 
 
 def load_vision_encoder(

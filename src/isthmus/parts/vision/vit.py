@@ -1,17 +1,41 @@
-"""The vision transformer (Dosovitskiy et al., 2021): patches, CLS, learned positions, blocks, a norm."""
+"""The vision transformer (Dosovitskiy et al., 2021): patches, CLS, positions, blocks, a norm."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import repeat
-from jaxtyping import Float
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isthmus.core.sizes import Size
 from isthmus.nn.patches import ConvolutionalStem, PatchEmbedding, patch_grid
-from isthmus.nn.positions import GridPositions
+from isthmus.nn.positions import FixedGridPositions, GridPositions
 from isthmus.nn.transformer import Transformer, TransformerShape
+from isthmus.parts.vision.alpha import AlphaConvolution, add_alpha
 from isthmus.parts.vision.encoder import Features, VisionEncoder, check_final_norm, depth_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTForm:
+    """In what published vision transformers differ besides their sizes.
+
+    Attributes:
+        stem: How pixels become tokens: one linear map a patch, or small convolutions (Xiao et al., 2021).
+        patch_bias: Whether that linear map has a bias (CLIP's has none).
+        cls: The summary token: `plain` stands before the patches without a position, `placed` has a position of its
+            own (CLIP), `none` is left out (SigLIP).
+        positions: Learned vectors, or fixed sines and cosines (MAE, FLIP).
+        pre_norm: Whether a layer norm stands before the first block (CLIP).
+        alpha: Whether a fourth channel marks the region that is meant (Alpha-CLIP).
+    """
+
+    stem: Literal["linear", "convolutional"] = "linear"
+    patch_bias: bool = True
+    cls: Literal["plain", "placed", "none"] = "plain"
+    positions: Literal["learned", "sincos"] = "learned"
+    pre_norm: bool = False
+    alpha: bool = False
 
 
 class ViT(VisionEncoder):
@@ -24,7 +48,7 @@ class ViT(VisionEncoder):
         patch: int,
         shape: TransformerShape,
         features: Features = "patches",
-        stem: Literal["linear", "convolutional"] = "linear",
+        form: ViTForm | None = None,
         layer: int | None = None,
         final_norm: bool = True,
     ) -> None:
@@ -35,28 +59,31 @@ class ViT(VisionEncoder):
             patch: Side of a patch, in pixels.
             shape: Sizes of the blocks.
             features: `patches`, `all` (CLS first) or `cls`.
-            stem: How pixels become tokens: one linear map a patch, or small convolutions (Xiao et al., 2021).
+            form: What else it is made of; None: patches with a bias, a plain CLS, learned positions.
             layer: Whose output leaves: 0 the embeddings, k what leaves block k, -1 the last block; later blocks are not
                 built. None: the last.
             final_norm: Whether the norm behind the last block is built and applied; not at an earlier one.
 
         Raises:
-            ValueError: `features` asks for a pooled or projected vector, which this encoder does not have, or there is
-                no such layer or no norm behind it.
+            ValueError: `features` asks for a pooled or projected vector or a CLS, which this encoder does not have, or
+                there is no such layer or no norm behind it, or the sizes do not suit the form.
         """
         super().__init__()
+        form = form or ViTForm()
         if features not in ("patches", "all", "cls"):
             raise ValueError(f"a ViT built here gives patches, all or cls, not '{features}'")
+        if features == "cls" and form.cls == "none":
+            raise ValueError("features 'cls' is asked for, but cls is 'none'; use patches")
         self.image_size = Size(image_size, image_size)
         self.width = shape.width
         self.features: Features = features
-        self.patch_embedding = (
-            PatchEmbedding(patch=patch, width=shape.width)
-            if stem == "linear"
-            else ConvolutionalStem(patch=patch, width=shape.width)
-        )
-        self.positions = GridPositions(grid=patch_grid(self.image_size, patch), width=shape.width)
-        self.cls = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape.width), std=0.02))
+        self.patch_embedding = _stem(form, patch=patch, width=shape.width)
+        grid = patch_grid(self.image_size, patch)
+        learned = form.positions == "learned"
+        self.positions = (GridPositions if learned else FixedGridPositions)(grid=grid, width=shape.width)
+        self.cls = _start(shape.width) if form.cls != "none" else None
+        self.cls_position = _start(shape.width) if form.cls == "placed" else None
+        self.pre_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if form.pre_norm else nn.Identity()
         self.transformer = Transformer(shape)
         depth = shape.num_layers if layer is None else depth_of(layer, num_layers=shape.num_layers)
         if layer is not None and final_norm:
@@ -68,19 +95,58 @@ class ViT(VisionEncoder):
             self.not_built = (*self.not_built, "norm.")
         del self.transformer.blocks[depth:]
 
+    @property
+    def alpha(self) -> nn.Module | None:
+        """The convolution that reads the fourth channel, where there is one."""
+        if not isinstance(self.patch_embedding, PatchEmbedding):
+            return None
+        projection = self.patch_embedding.projection
+        return projection.alpha if isinstance(projection, AlphaConvolution) else None
+
     def num_tokens(self, size: Size) -> int:
         """One token a patch, plus CLS where it is kept."""
         num_patches = patch_grid(size, self.patch_embedding.patch).area
-        return {"patches": num_patches, "all": num_patches + 1}.get(self.features, 1)
+        everything = num_patches + (self.cls is not None)
+        return {"patches": num_patches, "all": everything}.get(self.features, 1)
 
     def forward(
-        self, pixels: Float[Tensor, "image channel height width"]
+        self,
+        pixels: Float[Tensor, "image channel height width"],
+        kept: Int[Tensor, "image kept"] | None = None,
     ) -> Float[Tensor, "image patch dim"]:
-        """Encode pictures whose sides the patch divides."""
+        """Encode pictures whose sides the patch divides.
+
+        Args:
+            pixels: The pictures; with a fourth channel where the encoder has alpha.
+            kept: Of each picture the patches that are looked at, by place in the flattened grid; None: all. CLS always
+                stays. What is left out costs nothing in the blocks (Li et al., 2023, section 3).
+        """
         grid = patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
-        patches = self.patch_embedding(pixels) + self.positions(grid)
-        cls = repeat(self.cls, "dim -> image 1 dim", image=pixels.shape[0])
-        tokens = self.norm(self.transformer(torch.cat([cls, patches], dim=1)))
+        tokens = self.patch_embedding(pixels) + self.positions(grid)
+        if kept is not None:
+            index = rearrange(kept, "image kept -> image kept 1").expand(-1, -1, tokens.shape[2])
+            tokens = tokens.gather(1, index)
+        if self.cls is not None:
+            cls = self.cls if self.cls_position is None else self.cls + self.cls_position
+            tokens = torch.cat([repeat(cls, "dim -> image 1 dim", image=pixels.shape[0]), tokens], dim=1)
+        tokens = self.norm(self.transformer(self.pre_norm(tokens)))
         if self.features == "patches":
-            return tokens[:, 1:]
+            return tokens[:, 1:] if self.cls is not None else tokens
         return tokens if self.features == "all" else tokens[:, :1]
+
+
+def _start(width: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
+
+
+def _stem(form: ViTForm, *, patch: int, width: int) -> PatchEmbedding | ConvolutionalStem:
+    if form.stem == "convolutional":
+        if form.alpha or not form.patch_bias:
+            raise ValueError(
+                "a convolutional stem always has biases and reads three channels; use stem: linear"
+            )
+        return ConvolutionalStem(patch=patch, width=width)
+    embedding = PatchEmbedding(patch=patch, width=width, bias=form.patch_bias)
+    if form.alpha:
+        embedding.projection = add_alpha(embedding.projection)
+    return embedding

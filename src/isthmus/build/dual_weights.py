@@ -1,0 +1,30 @@
+"""The weights that a recipe's dual encoder starts from."""
+
+from pathlib import Path
+
+from isthmus.build.names import locate
+from isthmus.build.vision import Origin, not_here, source_of
+from isthmus.interop.dual_encoders import fill, read_weights_file
+from isthmus.interop.hugging_face_dual import read_hugging_face
+from isthmus.models.dual_encoder import DualEncoder
+
+_PATH = "model.weights"
+_FILES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
+
+
+def fill_dual_encoder(model: DualEncoder, name: str, origin: Origin) -> None:
+    """Put the weights of `model.weights` into a model that is built.
+
+    Raises:
+        RecipeError: The path does not exist.
+        MachineError: The checkpoint is not on this machine.
+        CheckpointError: It does not fit the model; all differences are listed.
+    """
+    if name.endswith(_FILES):
+        fill(model, read_weights_file(Path(locate(name, path=_PATH))), name=name)
+        return
+    try:
+        tensors = read_hugging_face(source_of(name, None, origin, path=_PATH))
+    except OSError as error:
+        raise not_here(name, _PATH, origin) from error
+    fill(model, tensors, name=name)
