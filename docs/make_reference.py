@@ -17,6 +17,7 @@ import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.model
+import isthmus.config.qformer
 import isthmus.config.recipe
 import isthmus.config.resampling
 import isthmus.config.stages
@@ -33,6 +34,7 @@ GROUPS = (
     ("Vision encoders", isthmus.config.vision),
     ("Connectors, fusion, image heads", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
     ("Language models, text encoders, tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),

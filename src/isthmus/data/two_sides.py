@@ -103,14 +103,11 @@ class SideSplit:
         origin: str,
     ) -> tuple[int, EncodedText]:
         """The last of some answers before which everything fits into the context, and that."""
-        for chosen in reversed(answers[1:]):
-            try:
-                return chosen, self.prompt(
-                    codec, turns[:chosen], tokens_per_image=tokens_per_image, origin=origin
-                ).asked
-            except DataError:
-                continue
-        first = answers[0]
-        return first, self.prompt(
-            codec, turns[:first], tokens_per_image=tokens_per_image, origin=origin
-        ).asked
+        chosen = answers[-1]
+        try:
+            both = self.prompt(codec, turns[:chosen], tokens_per_image=tokens_per_image, origin=origin)
+        except DataError:
+            if len(answers) == 1:
+                raise
+            return self._room_for(codec, turns, answers[:-1], tokens_per_image, origin)
+        return chosen, both.asked

@@ -169,8 +169,5 @@ class QFormer(Connector):
 
 
 def deviation(width: int) -> float:
-    """The spread of initial weights: BERT's 0.02 from a width of 768 on, more below it.
-
-    At width 64 a spread of 0.02 is so small that hundreds of steps go into growing out of it.
-    """
-    return max(0.02, 0.55 * width**-0.5)
+    """The spread of initial weights: BERT's 0.02 at its own width and above, and as in `nn.transformer` below it."""
+    return 0.02 if width >= 768 else width**-0.5
