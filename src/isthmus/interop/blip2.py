@@ -7,7 +7,6 @@ leaves out what was frozen, and so may such a file.
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,15 +18,15 @@ from transformers import (
     Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
     PretrainedConfig,
-    PreTrainedModel,
 )
 
 from isthmus.core.errors import CheckpointError
 from isthmus.interop.blip2_names import BERT, HUGGING_FACE, LAVIS, Parts, by_part
 from isthmus.interop.llava import normalises
+from isthmus.interop.whole import read_whole
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.models.vision_language_model import VisionLanguageModel
-from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network, quiet
+from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
 from isthmus.parts.connectors.qformer import QFormer
 from isthmus.parts.vision.pretrained import TransformerEncoder
 from isthmus.training.state import mismatches
@@ -63,7 +62,7 @@ def load_blip2(model: VisionLanguageModel | QFormerPretrainer, source: Pretraine
             "into the recipe"
         )
     whole = isinstance(model, VisionLanguageModel)
-    network = _read(source, Blip2ForConditionalGeneration if whole else Blip2ForImageTextRetrieval)
+    network = read_whole(source, Blip2ForConditionalGeneration if whole else Blip2ForImageTextRetrieval)
     parts, unknown = by_part(network.state_dict(), HUGGING_FACE)
     return _fill(model, parts, unknown, name=source.name, may_lack=_NOT_IN_HUGGING_FACE)
 
@@ -143,37 +142,6 @@ def start_from_bert(connector: QFormer, source: PretrainedSource) -> None:
 def _is_berts(key: str) -> bool:
     own = ("queries", "patch_norm.", "projection.")
     return not key.startswith(own) and ".cross_attention." not in key
-
-
-def _read(source: PretrainedSource, kind: type[PreTrainedModel]) -> PreTrainedModel:
-    """The network with every weight from the checkpoint.
-
-    Raises:
-        CheckpointError: A weight is missing, unknown or of another shape than the folder's own configuration says.
-    """
-    # As loose as the library's own signatures, which do not know what `output_loading_info` returns.
-    loader: Any = kind
-    with quiet():
-        network, info = loader.from_pretrained(
-            source.name,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            revision=source.revision,
-            local_files_only=source.local_only,
-        )
-    wrong = [f"missing {key}" for key in info["missing_keys"]]
-    wrong += [f"unknown {key}" for key in info["unexpected_keys"] if not key.endswith(".position_ids")]
-    wrong += [
-        f"{key} is {tuple(found)}, expected {tuple(due)}" for key, found, due in info["mismatched_keys"]
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{source.name} does not hold the weights that its config.json describes: {'; '.join(sorted(wrong))}; "
-            "copy it again"
-        )
-    return cast(PreTrainedModel, network)
 
 
 @torch.no_grad()
