@@ -1,7 +1,7 @@
 """BLIP-2 against transformers' own models with the same random weights, read from the folders that it writes.
 
-Measured in float32: similarities and match logits within 6e-7, logits of OPT and T5 (up to 2) within 2e-6, losses
-within 3e-7. The bound for all is 1e-5.
+Measured in float32 on one thread: similarities within 3e-8; match logits, logits of OPT (up to 2.8) and T5 (up to 3.3) and
+losses equal bits. The bound for all is 2e-6, as other machines sum in other orders.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.representations import similarities
 from isthmus.parts.checkpoints import PretrainedSource
 
-BOUND = 1e-5
+BOUND = 2e-6
 
 
 def pictures(rows: int = 3) -> torch.Tensor:
