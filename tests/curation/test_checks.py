@@ -55,7 +55,7 @@ def test_form(text: str, expected: str) -> None:
 
 
 def test_a_request_that_was_refused_is_listed_as_such() -> None:
-    assert reason(Reply(text="", refused="HTTP 400")) == "refused by the endpoint"
+    assert reason(Reply(text="", refused="HTTP 400")) == "refused by the writer"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """`isthmus curate instruct` against a server that answers well, badly, slowly, with errors, and stops half-way."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +119,7 @@ def test_bad_replies_are_dropped_each_with_its_reason(tmp_path: Path, serve: Ser
         "empty answer",
         "does not ask first",
         "speaks of captions or boxes",
-        "refused by the endpoint",
+        "refused by the writer",
     ]
     assert rejects(out)[0] | {"found": ""} == {
         "id": "photo-1.jpg",
@@ -380,3 +382,20 @@ def test_the_grammar_needs_no_model_and_its_file_can_be_trained_on(tmp_path: Pat
     assert more.exit_code == 0, more.output
     assert "18 of 24 replies are there already" in more.stdout
     assert json.loads(first) == kept(out)[:18]
+
+
+def test_a_stop_signal_keeps_what_is_there(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+    def behave(number: int, request: dict[str, Any]) -> Answer:
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return well(number, request)
+
+    stub, out = serve(behave), tmp_path / "out"
+    ran = instruct(table(tmp_path), "--out", out, *by(stub), "--concurrency", 1)
+    assert ran.exit_code == 143
+    there = len(stub.bodies)
+    assert there < 12
+    assert f"stopped with {there} of 12 replies kept; go on with --resume" in ran.stderr
+    assert len(kept(out)) == there
+    assert instruct(table(tmp_path), "--out", out, "--resume", *by(stub)).exit_code == 0
+    assert len(stub.bodies) == len(kept(out)) == 12

@@ -44,7 +44,8 @@ def local_writer(by: WriterOptions, options: RunOptions) -> LocalWriter:
 
 
 def _opened(folder: Path, template: str, options: RunOptions) -> tuple[object, object]:
-    config = LanguageModel(language=PretrainedLanguage(name=str(folder), template=template))
+    language = PretrainedLanguage(name=str(folder), template=template)
+    config = LanguageModel(language=language)
     tokenizer = build_tokenizer(config, {}, kept=None, network_allowed=options.allow_network)
     model = build_model(
         config,
@@ -54,4 +55,8 @@ def _opened(folder: Path, template: str, options: RunOptions) -> tuple[object, o
         network_allowed=options.allow_network,
     ).to(choose_device(options.device))
     model.eval().requires_grad_(requires_grad=False)
+    assert isinstance(model, LanguageModelOnly)
+    # Many tokenizers do not say how much their model reads; its own configuration does.
+    context = model.language.network.config.to_dict().get("max_position_embeddings")
+    config = LanguageModel(language=language.model_copy(update={"context": context}))
     return model, build_processor(config, model, tokenizer, images=None)

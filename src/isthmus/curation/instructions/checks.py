@@ -12,7 +12,7 @@ from isthmus.data.sources.llava import MARKER
 
 Reason = Literal[
     "unusable facts",
-    "refused by the endpoint",
+    "refused by the writer",
     "no JSON",
     "another form",
     "empty answer",
@@ -56,7 +56,7 @@ class Rejected:
 def checked(reply: Reply, facts: Facts, vocabulary: Vocabulary) -> tuple[Exchange, ...] | Rejected:
     """The exchanges of a reply, or why there are none."""
     if reply.refused:
-        return Rejected(reason="refused by the endpoint", found=reply.refused)
+        return Rejected(reason="refused by the writer", found=reply.refused)
     exchanges = parsed(reply.text)
     if isinstance(exchanges, Rejected):
         return exchanges
