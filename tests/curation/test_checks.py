@@ -108,14 +108,24 @@ def test_nothing_tells_where_it_was_known_from(answer: str, expected: str) -> No
         (("What is there?", "A dog on a doghouse carpet."), ["dog"], ""),
     ],
 )
-def test_only_things_with_a_box_are_named(exchange: tuple[str, str], labels: list[str], expected: str) -> None:
+def test_only_things_with_a_box_are_named(
+    exchange: tuple[str, str], labels: list[str], expected: str
+) -> None:
     found = checked(reply(exchange), facts(*labels), VOCABULARY)
     assert (found.found if isinstance(found, Rejected) else "") == expected
 
 
 def test_plurals() -> None:
     names = ("dog", "bus", "knife", "pony", "boy", "wine glass", "cross")
-    assert list(map(plural, names)) == ["dogs", "buses", "knives", "ponies", "boys", "wine glasses", "crosses"]
+    assert list(map(plural, names)) == [
+        "dogs",
+        "buses",
+        "knives",
+        "ponies",
+        "boys",
+        "wine glasses",
+        "crosses",
+    ]
 
 
 @pytest.mark.parametrize(("repeats", "kept"), [(False, 1), (True, 2)])
@@ -172,7 +182,7 @@ def test_facts_that_nothing_true_can_be_said_of_are_skipped_and_named(found: Fac
 
 
 def test_too_many_unusable_facts_stop_before_anything_is_asked() -> None:
-    with pytest.raises(DataError, match="2 of 3 samples .* an empty caption"):
+    with pytest.raises(DataError, match=r"2 of 3 samples .* an empty caption"):
         usable([facts("dog"), bad(captions=()), bad(captions=(), id="c")], Rows())
     with pytest.raises(DataError, match="no picture to write about"):
         usable([], Rows())

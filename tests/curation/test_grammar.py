@@ -1,6 +1,7 @@
 """The grammar writer: every sentence it writes is read again and held against the drawn scene by rules of the test's own."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -22,7 +23,8 @@ def at(scene: Scene, row: str, column: str) -> list[Thing]:
     return [
         thing
         for thing in scene.things
-        if (thing.centre.y < height / 2) == (row == "top") and (thing.centre.x < width / 2) == (column == "left")
+        if (thing.centre.y < height / 2) == (row == "top")
+        and (thing.centre.x < width / 2) == (column == "left")
     ]
 
 
@@ -68,7 +70,10 @@ def part_holds(part: str, scene: Scene) -> bool:
     ):
         found = re.fullmatch(pattern, part)
         if found:
-            row, column = found[2 if pattern.startswith("(?:an") else 1], found[3 if pattern.startswith("(?:an") else 2]
+            row, column = (
+                found[2 if pattern.startswith("(?:an") else 1],
+                found[3 if pattern.startswith("(?:an") else 2],
+            )
             return any(thing in at(scene, row, column) for thing in named(scene, found["name"]))
     found = re.fullmatch(rf"({RELATION}) the (\w+ \w+) is a (\w+ \w+ \w+) at the {PLACE}", part)
     assert found, part
@@ -80,15 +85,24 @@ def part_holds(part: str, scene: Scene) -> bool:
 def true_answer(question: str, scene: Scene) -> str:
     """The answer to a question, found from the things alone."""
     for pattern, answer in (
-        (rf"what (colour|shape) is the thing at the {PLACE} \?", lambda w, r, c: getattr(at(scene, r, c)[0], w)),
+        (
+            rf"what (colour|shape) is the thing at the {PLACE} \?",
+            lambda w, r, c: getattr(at(scene, r, c)[0], w),
+        ),
         (r"what colour is the (\w+) \?", lambda shape: the_one(scene, shape).colour),
         (r"what shape is the (\w+) thing \?", lambda colour: the_one(scene, colour).shape),
         (r"how big is the (\w+ \w+) \?", lambda name: the_one(scene, name).size),
         (r"is there an? (\w+ \w+) \?", lambda name: "yes" if named(scene, name) else "no"),
         (r"how many (\w+ )?(\w+?)(?:e?s) are there \?", lambda c, s: how_many(f"{c or ''}{s}", scene)),
         (rf"what is ({RELATION}) the (\w+ \w+) \?", lambda how, name: beside(how, name, scene).shape),
-        (rf"what colour is the thing ({RELATION}) the (\w+ \w+) \?", lambda how, name: beside(how, name, scene).colour),
-        (rf"how big is the thing ({RELATION}) the (\w+ \w+) \?", lambda how, name: beside(how, name, scene).size),
+        (
+            rf"what colour is the thing ({RELATION}) the (\w+ \w+) \?",
+            lambda how, name: beside(how, name, scene).colour,
+        ),
+        (
+            rf"how big is the thing ({RELATION}) the (\w+ \w+) \?",
+            lambda how, name: beside(how, name, scene).size,
+        ),
         (r"where is the (\w+ \w+) \?", lambda name: place(the_one(scene, name), scene)),
         (
             rf"is the (\w+ \w+) ({RELATION}) the (\w+ \w+) \?",
@@ -113,7 +127,12 @@ def beside(how: str, name: str, scene: Scene) -> Thing:
 
 
 def place(thing: Thing, scene: Scene) -> str:
-    rows = {(row, column) for row in ("top", "bottom") for column in ("left", "right") if thing in at(scene, row, column)}
+    rows = {
+        (row, column)
+        for row in ("top", "bottom")
+        for column in ("left", "right")
+        if thing in at(scene, row, column)
+    }
     ((row, column),) = rows
     return f"{row} {column}"
 
@@ -157,14 +176,14 @@ def test_it_speaks_the_world_s_words_and_training_names_no_held_out_pair() -> No
             for exchange in written(scene, kind):
                 said = f"{exchange.question} {exchange.answer}".split()
                 assert set(said) <= known
-                pairs = {pair for pair in zip(said, said[1:], strict=False) if pair in ALL_PAIRS}
+                pairs = {pair for pair in pairwise(said) if pair in ALL_PAIRS}
                 assert pairs <= set(TRAINING_PAIRS)
 
 
 ALL_PAIRS = {
     (colour, shape)
-    for colour in "red orange yellow green blue purple pink black".split()
-    for shape in "circle square triangle star cross ring".split()
+    for colour in ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black")
+    for shape in ("circle", "square", "triangle", "star", "cross", "ring")
 }
 
 

@@ -96,7 +96,9 @@ def test_no_picture_is_ever_sent(tmp_path: Path, serve: Serve, instruct: Instruc
         assert len(body) < 10_000
 
 
-def test_bad_replies_are_dropped_each_with_its_reason(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+def test_bad_replies_are_dropped_each_with_its_reason(
+    tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
     answers = [
         talk(("What runs?", "A dog.")),
         said("Sure! The dog is running through the garden."),
@@ -238,13 +240,19 @@ def test_an_interrupted_run_goes_on_to_the_same_file_and_asks_nothing_twice(
     assert ran.exit_code == 0, ran.output
     assert "7 of 12 replies are there already" in ran.stdout
     assert len(again.bodies) == 5
-    asked = {(body["messages"][0]["content"], facts_of(body)) for stub in (down, again) for body in stub.requests[:7]}
+    asked = {
+        (body["messages"][0]["content"], facts_of(body))
+        for stub in (down, again)
+        for body in stub.requests[:7]
+    }
     assert len(asked) == 12
     for name in ("conversations.json", "rejects.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_resumed_run_with_other_settings_is_refused(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+def test_a_resumed_run_with_other_settings_is_refused(
+    tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
     stub, out = serve(well), tmp_path / "out"
     file = table(tmp_path, 1)
     assert instruct(file, "--out", out, *by(stub)).exit_code == 0
@@ -273,15 +281,40 @@ def test_the_money_stops_the_run_and_keeps_what_is_written(
 ) -> None:
     stub, out = serve(well), tmp_path / "out"
     money = ("--price-in", "10", "--price-out", "50")  # 100 and 20 tokens: 0.002 a reply
-    ran = instruct(table(tmp_path), "--out", out, *by(stub), *money, "--max-cost", "0.011", "--concurrency", 1)
+    ran = instruct(
+        table(tmp_path), "--out", out, *by(stub), *money, "--max-cost", "0.011", "--concurrency", 1
+    )
     assert ran.exit_code == 5
     assert "stopped before more than 0.011 would be spent: 5 of 12 replies are there for 0.0100" in ran.stderr
     assert len(stub.bodies) == len(kept(out)) == 5
     more = instruct(
-        table(tmp_path), "--out", out, "--resume", *by(stub), *money, "--max-cost", "0.024", "--concurrency", 1
+        table(tmp_path),
+        "--out",
+        out,
+        "--resume",
+        *by(stub),
+        *money,
+        "--max-cost",
+        "0.024",
+        "--concurrency",
+        1,
     )
     assert more.exit_code == 0, more.output
     assert len(stub.bodies) == 12
+
+
+def test_a_server_that_reports_no_tokens_still_costs_money(
+    tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
+    def behave(number: int, request: dict[str, Any]) -> Answer:
+        found = json.loads(well(number, request).body)
+        del found["usage"]
+        return Answer(body=json.dumps(found).encode())
+
+    stub = serve(behave)
+    ran = instruct(table(tmp_path, 1), "--out", tmp_path / "out", *by(stub), "--price-in", "1", "--json")
+    characters = [sum(len(one["content"]) for one in request["messages"]) for request in stub.requests]
+    assert json.loads(ran.stdout)["tokens"]["in"] == sum(-(-count // 3) for count in characters)
 
 
 def test_requests_run_side_by_side_but_no_more_than_asked(
@@ -313,7 +346,11 @@ def test_requests_run_side_by_side_but_no_more_than_asked(
         (["facts.jsonl", "--endpoint", "127.0.0.1:80", "--model", "m"], 2, "expected a URL"),
         (["facts.jsonl", "--endpoint", "http://a:b@127.0.0.1/v1", "--model", "m"], 2, "a key belongs into"),
         (["facts.jsonl", "--endpoint", "http://127.0.0.1/v1"], 2, "--endpoint needs --model"),
-        (["facts.jsonl", "--endpoint", "http://127.0.0.1/v1", "--model", "m", "--local", "x"], 2, "one of them"),
+        (
+            ["facts.jsonl", "--endpoint", "http://127.0.0.1/v1", "--model", "m", "--local", "x"],
+            2,
+            "one of them",
+        ),
         (["facts.jsonl"], 2, "the grammar writer knows only the built-in world"),
         (["scenes", "--kinds", "talk"], 2, "--kinds is 'talk'"),
         (["scenes", "--limit", "0"], 2, "--limit is 0"),
@@ -327,7 +364,12 @@ def test_requests_run_side_by_side_but_no_more_than_asked(
     ],
 )
 def test_wrong_use_is_one_sentence_and_leaves_no_folder(
-    arguments: list[str], code: int, says: str, tmp_path: Path, instruct: Instruct, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    instruct: Instruct,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     table(tmp_path)
@@ -351,7 +393,9 @@ def test_one_unusable_picture_is_skipped_and_listed(tmp_path: Path, serve: Serve
     assert rejects(out)[0]["found"].startswith("has an empty caption")
 
 
-def test_coco_s_two_files_are_read_and_crowds_left_out(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+def test_coco_s_two_files_are_read_and_crowds_left_out(
+    tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
     images = [{"id": 7, "file_name": "000000000007.jpg", "width": 200, "height": 100}]
     boxes = [
         {"id": 1, "image_id": 7, "category_id": 18, "bbox": [20, 10, 100, 90.4], "iscrowd": 0},
@@ -363,14 +407,25 @@ def test_coco_s_two_files_are_read_and_crowds_left_out(tmp_path: Path, serve: Se
     captions.write_text(json.dumps({"images": images, "annotations": said_of}))
     instances.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
     stub = serve(well)
-    arguments = (captions, "--instances", instances, "--kinds", "detail", "--out", tmp_path / "out", *by(stub))
+    arguments = (
+        captions,
+        "--instances",
+        instances,
+        "--kinds",
+        "detail",
+        "--out",
+        tmp_path / "out",
+        *by(stub),
+    )
     assert instruct(*arguments).exit_code == 0
     facts = facts_of(stub.requests[0]).split("\n\nQuestion:")[0]
     assert facts == "A dog runs.\n\ndog: [0.100, 0.100, 0.600, 1.000]"
     assert kept(tmp_path / "out")[0]["image"] == "000000000007.jpg"
 
 
-def test_the_grammar_needs_no_model_and_its_file_can_be_trained_on(tmp_path: Path, instruct: Instruct) -> None:
+def test_the_grammar_needs_no_model_and_its_file_can_be_trained_on(
+    tmp_path: Path, instruct: Instruct
+) -> None:
     out = tmp_path / "out"
     ran = instruct("scenes", "--limit", 6, "--out", out, "--seed", 4)
     assert ran.exit_code == 0, ran.output

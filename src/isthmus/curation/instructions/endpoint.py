@@ -18,6 +18,7 @@ MAX_REPLY_BYTES = 4 * 2**20
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _THIS_ONE = {400, 413, 422}
 _BLOCK = 1 << 16
+_CHARACTERS_A_TOKEN = 3
 
 
 @final
@@ -152,7 +153,7 @@ class EndpointWriter(Writer):
         post = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="POST")
         try:
             with self._opener.open(post, timeout=settings.timeout_s) as answer:
-                return _reply(_read(answer, settings.timeout_s))
+                return _reply(_read(answer, settings.timeout_s), request)
         except urllib.error.HTTPError as error:
             return self._failed(error)
         except TimeoutError as error:
@@ -192,14 +193,20 @@ def _read(answer: http.client.HTTPResponse, timeout_s: float) -> bytes:
     return b"".join(blocks)
 
 
-def _reply(body: bytes) -> Reply:
+def _reply(body: bytes, request: Request) -> Reply:
     try:
         found = json.loads(body)
         text = found["choices"][0]["message"]["content"] or ""
         usage = found.get("usage") or {}
-        counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _Passing("a reply that is no chat completion") from error
     if not isinstance(text, str):
         raise _Passing("a reply whose content is no text")
-    return Reply(text=text, tokens_in=counts[0], tokens_out=counts[1])
+    prompt = sum(len(message.content) for message in request.messages)
+    return Reply(text=text, tokens_in=read or _estimated(prompt), tokens_out=wrote or _estimated(len(text)))
+
+
+def _estimated(num_characters: int) -> int:
+    """Tokens of a text, rather too many: a server that reports none must not make a limit on the cost idle."""
+    return -(-num_characters // _CHARACTERS_A_TOKEN)
