@@ -5,11 +5,19 @@ from typing import Literal, assert_never
 import torch
 
 from isthmus.build.dual import build_dual_encoder
+from isthmus.build.images import build_classifier, build_masked_image_model
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.language_model import LanguageModelOnly
@@ -83,5 +91,9 @@ def _assemble(
         case LanguageModel():
             language = build_language(config.language, origin, tokenizer=tokenizer)
             return LanguageModelOnly(language=language.model, lora=language.lora)
+        case MaskedImageModel():
+            return build_masked_image_model(config, origin)
+        case Classifier():
+            return build_classifier(config, origin, frozen=frozen)
         case _:
             assert_never(config)

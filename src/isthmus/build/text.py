@@ -9,7 +9,14 @@ from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
 from isthmus.config.dual import PretrainedTokenizer, TextTokenizer
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import EOC, ChatTemplate
@@ -19,8 +26,8 @@ from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
 
 def build_tokenizer(
     model: Model, data: Mapping[str, Source], *, kept: Path | None, network_allowed: bool = False
-) -> Tokenizer:
-    """The tokenizer of a model's text side.
+) -> Tokenizer | None:
+    """The tokenizer of a model's text side; None for a model that reads no text.
 
     Args:
         model: What the recipe says.
@@ -38,6 +45,8 @@ def build_tokenizer(
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder():
             tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
+        case MaskedImageModel() | Classifier():
+            return None
         case _:
             assert_never(model)
     if kept is not None:

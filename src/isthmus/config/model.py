@@ -5,9 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from isthmus.config.base import Mistake, Settings, one_of, refuse
+from isthmus.config.classifier import Classifier
 from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
 from isthmus.config.language import Language, PretrainedLanguage
+from isthmus.config.masked import MaskedImageModel
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
@@ -151,5 +153,8 @@ def _language_parts(language: Language) -> tuple[str, ...]:
     return ("language", "lora") if has_lora else ("language",)
 
 
-Model = Annotated[VisionLanguageModel | DualEncoder | LanguageModel, Field(discriminator="kind")]
+Model = Annotated[
+    VisionLanguageModel | DualEncoder | LanguageModel | MaskedImageModel | Classifier,
+    Field(discriminator="kind"),
+]
 """What a recipe builds."""
