@@ -13,6 +13,13 @@ from stub import Behave, Stub
 from typer.testing import CliRunner, Result
 
 from isthmus.cli.app import app
+from isthmus.curation.instructions import pace
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_BASE_S", 0.001)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 
 from isthmus.core.errors import MachineError
+from isthmus.curation.instructions import pace
 from isthmus.curation.instructions.pace import LONGEST_WAIT_S, Budget, RateLimiter, backoff, retry_after
 from isthmus.curation.instructions.writer import Reply
 
@@ -48,7 +49,8 @@ def test_who_waits_when_the_run_stops_gives_up() -> None:
         limiter.wait()
 
 
-def test_repetitions_wait_twice_as_long_each_time_and_threads_part() -> None:
+def test_repetitions_wait_twice_as_long_each_time_and_threads_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_BASE_S", 1.0)
     for attempt in range(5):
         waits = {backoff(attempt, f"key {number}") for number in range(20)}
         assert len(waits) > 10

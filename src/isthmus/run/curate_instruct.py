@@ -139,13 +139,19 @@ def instruct(
             _draw(told, rows, directory.images, _world(about, seed))
             result = _result(directory, rows, budget, len(requests), time.monotonic() - started)
             write_json(out / "summary.json", result)
-    if not rows.kept:
-        most = next(iter(rows.reasons))
-        raise DataError(
-            f"none of {result['written']:,} replies could be kept; {rows.reasons[most]:,} of them for the reason "
-            f"'{most}'; {directory.rejects} lists each with what was found"
-        )
+    _require_some(rows, directory)
     return result
+
+
+def _require_some(rows: Rows, directory: InstructDirectory) -> None:
+    """Refuse to end well where nothing came of it."""
+    if rows.kept:
+        return
+    most = next(iter(rows.reasons))
+    raise DataError(
+        f"none of {len(rows.rejects):,} replies could be kept; {rows.reasons[most]:,} of them for the reason "
+        f"'{most}'; {directory.rejects} lists each with what was found"
+    )
 
 
 def _ask(
