@@ -20,6 +20,7 @@ import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.masked
 import isthmus.config.model
+import isthmus.config.qformer
 import isthmus.config.recipe
 import isthmus.config.resampling
 import isthmus.config.stages
@@ -39,6 +40,7 @@ GROUPS = (
     ("Dual encoders", isthmus.config.dual),
     ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),

@@ -4,13 +4,14 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, Blip2Model
 
 from isthmus.build.model import build_model
 from isthmus.build.names import CARDS, card_file
 from isthmus.config.load import parse_recipe
 from isthmus.core.errors import MachineError
 from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
+from isthmus.parts.language.encoder_decoder import load_encoder_decoder
 
 # Whole models as published: CLIP and SigLIP with their text encoders and scalars (papers' code and model cards), ViT,
 # BEiT, DINOv2, ConvNeXt and MobileNetV2 without a classifier (ViT with the pooling layer of transformers), language
@@ -58,8 +59,12 @@ PUBLISHED = {
     "mosaicml/mpt-7b": 6_649_286_656,
     "togethercomputer/RedPajama-INCITE-Base-3B-v1": 2_775_864_320,
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "facebook/opt-2.7b": 2_651_596_800,
+    "facebook/opt-6.7b": 6_658_473_984,
+    "google/flan-t5-xl": 2_849_757_184,
+    "Salesforce/blip2-opt-2.7b": 3_744_679_936,
 }
-LANGUAGE = {"gpt2", "llama", "mistral", "gemma", "mpt", "gpt_neox"}
+LANGUAGE = {"gpt2", "llama", "mistral", "gemma", "mpt", "gpt_neox", "opt"}
 VISION_ONLY = {
     "openai/clip-vit-base-patch32": 87_456_000,
     "openai/clip-vit-base-patch16": 85_799_424,
@@ -83,7 +88,12 @@ def test_a_card_builds_what_was_published(name: str) -> None:
     source = source_of_card(name)
     kind = AutoModelForCausalLM if load_configuration(source).model_type in LANGUAGE else AutoModel
     with torch.device("meta"):
-        network = load_network(kind, source)
+        if load_configuration(source).model_type == "t5":
+            network = load_encoder_decoder(source)
+        elif load_configuration(source).model_type == "blip-2":
+            network = Blip2Model(load_configuration(source))
+        else:
+            network = load_network(kind, source)
     assert sum(parameter.numel() for parameter in network.parameters()) == PUBLISHED[name]
     if name in VISION_ONLY:
         vision = network.get_submodule("vision_model")

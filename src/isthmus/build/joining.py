@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from isthmus.build.qformer import build_qformer
 from isthmus.build.resampling import build_resampling
 from isthmus.config.joining import (
     Connector,
@@ -11,6 +12,7 @@ from isthmus.config.joining import (
     PixelShuffle,
 )
 from isthmus.config.model import VisionLanguageModel
+from isthmus.config.qformer import QFormer
 from isthmus.config.resampling import (
     FrameTransformer,
     LatentTransformer,
@@ -27,6 +29,7 @@ from isthmus.parts.connectors.mlp import MLPConnector, MLPShape
 from isthmus.parts.connectors.pixel_shuffle import PixelShuffleConnector
 from isthmus.parts.fusion.gated_block import GatedShape
 from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
+from isthmus.parts.language.encoder_decoder import EncoderDecoder
 from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
 
@@ -49,7 +52,7 @@ def build_connector(
 
 
 def build_ways(
-    config: VisionLanguageModel, *, vision: VisionEncoder, language: LanguageModel
+    config: VisionLanguageModel, *, vision: VisionEncoder, language: LanguageModel | EncoderDecoder
 ) -> tuple[ConnectorModule | None, AttentionPath | None]:
     """What is spliced into the text, and what the text reads through gated cross-attention.
 
@@ -61,7 +64,7 @@ def build_ways(
         name, way = config.splice
         path = "model.connector" if config.connector is not None else f"model.paths.{name}.connector"
         spliced = build_connector(way.connector, vision=vision, language_width=language.width, path=path)
-    if config.attention is not None:
+    if config.attention is not None and isinstance(language, LanguageModel):
         name, way, fusion = config.attention
         path = "model" if config.connector is not None else f"model.paths.{name}"
         width = fusion.width or vision.width
@@ -124,6 +127,8 @@ def _connector(
             | FrameTransformer()
         ):
             return build_resampling(config, vision_width=vision_width, language_width=language_width)
+        case QFormer():
+            return build_qformer(config, vision_width=vision_width, language_width=language_width)
         case PixelShuffle():
             return PixelShuffleConnector(
                 vision_width=vision_width,

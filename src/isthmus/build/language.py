@@ -11,9 +11,16 @@ from torch import nn
 from isthmus.build.names import locate
 from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.joining import Placeholder, Reuse
-from isthmus.config.language import Language, LlamaLanguage, Lora, PretrainedLanguage
+from isthmus.config.language import (
+    EncoderDecoderLanguage,
+    Language,
+    LlamaLanguage,
+    Lora,
+    PretrainedLanguage,
+)
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.data.vocabulary import Tokenizer
+from isthmus.parts.language.encoder_decoder import EncoderDecoder, load_encoder_decoder
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama, load_causal_network
 from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
 from isthmus.parts.language.token_rows import TokenRows
@@ -24,7 +31,7 @@ from isthmus.training.state import mismatches
 class BuiltLanguage:
     """A language model with its low-rank update, if it has one, and the id of its image placeholder."""
 
-    model: LanguageModel
+    model: LanguageModel | EncoderDecoder
     lora: nn.Module | None
     placeholder_id: int
 
@@ -37,7 +44,7 @@ def build_language(
     tokenizer: Tokenizer | None,
     with_markers: bool = False,
 ) -> BuiltLanguage:
-    """The causal language model.
+    """The language model.
 
     Args:
         config: What the recipe says.
@@ -53,6 +60,9 @@ def build_language(
         MachineError: The checkpoint, or the package that 4-bit weights need, is not on this machine.
     """
     match config:
+        case EncoderDecoderLanguage():
+            whole = _encoder_decoder(config, origin)
+            return BuiltLanguage(model=whole, lora=None, placeholder_id=placeholder_of(placeholder, whole))
         case LlamaLanguage():
             network = build_llama(_llama_shape(config, tokenizer))
             model, lora = LanguageModel(network=network, input_dropout=config.dropout), None
@@ -104,6 +114,16 @@ def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
         raise RecipeError(f"model.language.name: {error}") from error
 
 
+def _encoder_decoder(config: EncoderDecoderLanguage, origin: Origin) -> EncoderDecoder:
+    source = source_of(config.name, config.revision, origin, path="model.language.name")
+    try:
+        return EncoderDecoder(network=load_encoder_decoder(source))
+    except OSError as error:
+        raise not_here(config.name, "model.language.name", origin) from error
+    except ValueError as error:
+        raise RecipeError(f"model.language.name: {error}") from error
+
+
 def _add_lora(model: LanguageModel, config: Lora, origin: Origin) -> LoraUpdate:
     settings = LoraSettings(
         rank=config.rank, alpha=config.alpha, targets=tuple(config.targets), dropout=config.dropout
@@ -136,7 +156,7 @@ def _fill_lora(update: LoraUpdate, folder: Path) -> None:
         tensor.copy_(tensors[name])
 
 
-def placeholder_of(placeholder: Placeholder, model: LanguageModel) -> int:
+def placeholder_of(placeholder: Placeholder, model: LanguageModel | EncoderDecoder) -> int:
     """The id that pictures stand as; `add` gives the embedding one more row for it.
 
     Raises:

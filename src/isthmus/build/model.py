@@ -8,6 +8,7 @@ from isthmus.build.dual import build_dual_encoder
 from isthmus.build.images import build_classifier, build_masked_image_model
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
+from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
 from isthmus.config.model import (
@@ -18,12 +19,14 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.parts.fusion.newline import Newline
+from isthmus.parts.language.language_model import LanguageModel as LanguageModelPart
 
 
 def build_model(
@@ -90,10 +93,13 @@ def _assemble(
             return build_dual_encoder(config, origin, tokenizer=tokenizer, frozen=frozen)
         case LanguageModel():
             language = build_language(config.language, origin, tokenizer=tokenizer)
+            assert isinstance(language.model, LanguageModelPart)
             return LanguageModelOnly(language=language.model, lora=language.lora)
         case MaskedImageModel():
             return build_masked_image_model(config, origin)
         case Classifier():
             return build_classifier(config, origin, frozen=frozen)
+        case QFormerPretrainer():
+            return build_qformer_pretrainer(config, origin, tokenizer=tokenizer, frozen="vision" in frozen)
         case _:
             assert_never(config)

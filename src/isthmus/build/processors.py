@@ -4,6 +4,7 @@ from typing import assert_never
 
 from isthmus.build.images import num_patches
 from isthmus.build.text import build_caption_encoder, build_codec
+from isthmus.config.language import EncoderDecoderLanguage
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -12,6 +13,7 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
@@ -27,10 +29,12 @@ from isthmus.data.processor import (
 )
 from isthmus.data.templates import ChatTemplate
 from isthmus.data.tiles import Tiler
+from isthmus.data.two_sides import SideSplit
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.model import Model as BuiltModel
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.nn.pooling import square_side
+from isthmus.parts.language.encoder_decoder import EncoderDecoder
 
 
 def build_processor(
@@ -67,14 +71,15 @@ def build_processor(
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=_tokens_per_image(config, model, images),
                 prompt=prompt,
+                sides=_sides(config, model),
             )
-        case DualEncoder():
+        case DualEncoder() | QFormerPretrainer():
             assert images is not None
             assert tokenizer is not None
             return DualEncoderProcessor(
                 pictures=PictureReader(images=images, stored=stored),
                 captions=build_caption_encoder(config, tokenizer),
-                marks=config.marks_regions,
+                marks=isinstance(config, DualEncoder) and config.marks_regions,
             )
         case MaskedImageModel():
             assert images is not None
@@ -105,6 +110,13 @@ def _tokens_per_image(
     except ValueError as error:
         raise RecipeError(f"model.connector: {error}") from error
     return tokens_per_image
+
+
+def _sides(config: VisionLanguageModel, model: VisionLanguageModelModule) -> SideSplit | None:
+    if not isinstance(config.language, EncoderDecoderLanguage):
+        return None
+    assert isinstance(model.language, EncoderDecoder)
+    return SideSplit(start_id=model.language.start_id, prefix=config.language.prefix)
 
 
 def _tiler(config: VisionLanguageModel, images: ImageProcessor) -> Tiler | None:

@@ -11,6 +11,7 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 
 
@@ -18,11 +19,13 @@ def published_form(config: Model) -> Model:
     """What a recipe's model would be if nothing were cut from, or added to, the checkpoints it names.
 
     Vision encoders are whole again where the recipe reads an earlier layer and read no alpha; an added placeholder has
-    no row.
+    no row. Before a Q-Former they stay as they are: the norm behind their last layer is published as the connector's.
     """
     match config:
         case VisionLanguageModel():
             changes: dict[str, object] = {"vision": _whole(config.vision)}
+            if isinstance(config.connector, QFormer):
+                changes = {}
             if config.placeholder == "add" and config.connector is not None:
                 changes["fusion"] = Splice()
             elif config.placeholder == "add" and config.splice is not None:
@@ -31,7 +34,7 @@ def published_form(config: Model) -> Model:
             return config.model_copy(update=changes)
         case DualEncoder() | Classifier():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel() | MaskedImageModel():
+        case LanguageModel() | MaskedImageModel() | QFormerPretrainer():
             return config
 
 

@@ -11,14 +11,16 @@ from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
 from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
-from isthmus.core.protocols import Contrasts, Objective, PredictsTokens
+from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.model import Model
+from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.classification import Classification
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.masked_pixels import MaskedPixels
+from isthmus.objectives.matching import Matching
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
@@ -115,6 +117,14 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)
             return Contrastive(candidate, label_smoothing=stage.label_smoothing)
+        case "matching":
+            if not isinstance(candidate, Matches):
+                raise _unfit(name, stage, model)
+            return Matching(candidate)
+        case "captioning":
+            if not isinstance(candidate, Captions):
+                raise _unfit(name, stage, model)
+            return Captioning(candidate, label_smoothing=stage.label_smoothing)
         case "sigmoid":
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)

@@ -8,7 +8,13 @@ from isthmus.build.names import locate
 from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
 from isthmus.config.dual import PretrainedTokenizer, TextTokenizer
-from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.language import (
+    EncoderDecoderLanguage,
+    Language,
+    LlamaLanguage,
+    PretrainedLanguage,
+    TrainedTokenizer,
+)
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -17,6 +23,7 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import EOC, ChatTemplate
@@ -43,7 +50,7 @@ def build_tokenizer(
     match model:
         case VisionLanguageModel() | LanguageModel():
             tokenizer = _of_language(model.language, data, network_allowed)
-        case DualEncoder():
+        case DualEncoder() | QFormerPretrainer():
             tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
         case MaskedImageModel() | Classifier():
             return None
@@ -54,13 +61,11 @@ def build_tokenizer(
     return tokenizer
 
 
-def _of_language(
-    language: LlamaLanguage | PretrainedLanguage, data: Mapping[str, Source], network_allowed: bool
-) -> Tokenizer:
+def _of_language(language: Language, data: Mapping[str, Source], network_allowed: bool) -> Tokenizer:
     match language:
         case LlamaLanguage():
             return _trained(language.tokenizer, data)
-        case PretrainedLanguage():
+        case PretrainedLanguage() | EncoderDecoderLanguage():
             return _published(language.name, language.revision, "model.language.name", network_allowed)
         case _:
             assert_never(language)
@@ -143,6 +148,6 @@ def build_codec(
     )
 
 
-def build_caption_encoder(model: DualEncoder, tokenizer: Tokenizer) -> CaptionEncoder:
+def build_caption_encoder(model: DualEncoder | QFormerPretrainer, tokenizer: Tokenizer) -> CaptionEncoder:
     """How captions become ids for this text encoder."""
     return CaptionEncoder(tokenizer=tokenizer, context=model.text.context)

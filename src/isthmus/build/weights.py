@@ -1,13 +1,16 @@
-"""A whole vision-language model from a checkpoint of another project."""
+"""A whole vision-language model, or its Q-Former's layers, from a checkpoint of another project."""
 
 from pathlib import Path
 
 from isthmus.build.names import locate
+from isthmus.build.qformer import fill_blip2, fill_from_bert
 from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.model import VisionLanguageModel
+from isthmus.config.qformer import QFormer
 from isthmus.core.sizes import Size
 from isthmus.interop.llava import load_connector, load_llava
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.parts.connectors.qformer import QFormer as QFormerModule
 
 _PATH = "model.weights"
 
@@ -27,6 +30,11 @@ def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, or
         MachineError: The checkpoint is not on this machine.
         CheckpointError: It does not fit the model; all differences are listed.
     """
+    if isinstance(config.connector, QFormer):
+        assert isinstance(model.connector, QFormerModule)
+        fill_from_bert(config.connector, model.connector, origin)
+        fill_blip2(config.weights, model, origin)
+        return
     if config.weights is None or origin.random:
         return
     if _is_file(config.weights):

@@ -16,6 +16,7 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage
 
 OBJECTIVES = {
@@ -24,10 +25,11 @@ OBJECTIVES = {
     "language_model": ("next_token",),
     "masked_image_model": ("masked_pixels",),
     "classifier": ("classification",),
+    "qformer_pretrainer": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
 
-COMPARING = ("contrastive", "sigmoid")
+COMPARING = ("contrastive", "sigmoid", "matching")
 """Objectives that compare each picture with all texts of the batch."""
 
 ROWS = {
@@ -36,6 +38,7 @@ ROWS = {
     "language_model": ("text", "text_answers"),
     "masked_image_model": ("pictures",),
     "classifier": ("classes",),
+    "qformer_pretrainer": ("captions",),
 }
 """What each model kind can read."""
 
@@ -45,6 +48,7 @@ TASKS = {
     "language_model": (),
     "masked_image_model": ("reconstruction", "probe"),
     "classifier": ("classification", "probe"),
+    "qformer_pretrainer": ("retrieval",),
 }
 """What each model kind can be judged by."""
 
@@ -94,7 +98,7 @@ def _place(name: str | None) -> tuple[str, ...]:
 def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
-        case DualEncoder():
+        case DualEncoder() | QFormerPretrainer():
             tokenizer = model.text.tokenizer
             return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
@@ -168,6 +172,9 @@ def _stage(
     if stage.captions == "each" and not any(name in stage.objective for name in COMPARING):
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+        allowed = "null, because hard negatives are drawn from the whole batch"
+        yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)

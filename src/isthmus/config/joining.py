@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
+from isthmus.config.qformer import QFormer
 from isthmus.config.resampling import (
     Activation,
     FrameTransformer,
@@ -61,7 +62,8 @@ Connector = Annotated[
     | PixelShuffle
     | MappingMlp
     | MappingTransformer
-    | FrameTransformer,
+    | FrameTransformer
+    | QFormer,
     Field(discriminator="kind"),
 ]
 """Visual tokens from patches."""

@@ -94,5 +94,22 @@ class PretrainedLanguage(Settings):
     """Hold the frozen weights in 4 bits (QLoRA, Dettmers et al., 2023); needs `isthmus[qlora]`; null: as they are."""
 
 
-Language = Annotated[LlamaLanguage | PretrainedLanguage, Field(discriminator="kind")]
+class EncoderDecoderLanguage(Settings):
+    """A Hugging Face encoder-decoder (T5): pictures and prompts go to its encoder, and its decoder writes."""
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    name: str
+    """A folder (`${shared}/models/…`) or a hub name."""
+    revision: str | None = None
+    """The commit of a hub model; null: the newest."""
+    template: str = "plain"
+    """Name of the chat template, for what the encoder reads; the decoder's side is words and end token alone."""
+    context: Count
+    """Longest sequence of either side in tokens, visual tokens included."""
+    prefix: bool = True
+    """Whether captions are split at a drawn place: the words before it go to the encoder (prefix language modelling,
+    Raffel et al., 2020); false: all words are written."""
+
+
+Language = Annotated[LlamaLanguage | PretrainedLanguage | EncoderDecoderLanguage, Field(discriminator="kind")]
 """The language model."""

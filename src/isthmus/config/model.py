@@ -8,8 +8,9 @@ from isthmus.config.base import Mistake, Settings, one_of, refuse
 from isthmus.config.classifier import Classifier
 from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
-from isthmus.config.language import Language, PretrainedLanguage
+from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLanguage, PretrainedLanguage
 from isthmus.config.masked import MaskedImageModel
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
@@ -31,13 +32,13 @@ class VisionLanguageModel(Settings):
     """Two ways in, one by splice and one by cross_attention, in place of `connector` and `fusion`; a stage trains each
     path's connector by the path's name."""
     language: Language
-    """The causal language model."""
+    """The causal language model, or an encoder-decoder one."""
     tiles: Tiles | None = None
     """Pictures of any size cut into tiles; null: each picture as one."""
     weights: str | None = None
-    """A Hugging Face LLaVA or LLaVA-NeXT (folder or hub name): all parts start from it, and the names under `vision`
-    and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys, from which
-    the connector alone starts; null: each part from its own."""
+    """A Hugging Face LLaVA, LLaVA-NeXT or BLIP-2 (folder or hub name): all parts start from it, and the names under
+    `vision` and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys or
+    LAVIS' keys, from which only the parts start that it holds; null: each part from its own."""
 
     @property
     def ways(self) -> dict[str, Path]:
@@ -89,6 +90,9 @@ class VisionLanguageModel(Settings):
 
     @model_validator(mode="after")
     def _check_ways(self) -> Self:
+        if self.attention is not None and isinstance(self.language, EncoderDecoderLanguage):
+            allowed = "a causal language model, because gated blocks stand between its decoder layers"
+            refuse([Mistake(path=("language", "kind"), found="'encoder_decoder'", allowed=allowed)])
         if not self.paths:
             if self.connector is None:
                 allowed = "a connector, or paths with connectors of their own"
@@ -134,7 +138,7 @@ class LanguageModel(Settings):
     """A language model alone, trained on text."""
 
     kind: Literal["language_model"] = "language_model"
-    language: Language
+    language: Annotated[LlamaLanguage | PretrainedLanguage, Field(discriminator="kind")]
     """The causal language model."""
 
     @property
@@ -154,7 +158,7 @@ def _language_parts(language: Language) -> tuple[str, ...]:
 
 
 Model = Annotated[
-    VisionLanguageModel | DualEncoder | LanguageModel | MaskedImageModel | Classifier,
+    VisionLanguageModel | DualEncoder | LanguageModel | MaskedImageModel | Classifier | QFormerPretrainer,
     Field(discriminator="kind"),
 ]
 """What a recipe builds."""

@@ -17,7 +17,9 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive", "sigmoid", "masked_pixels", "classification"]
+ObjectiveName = Literal[
+    "next_token", "contrastive", "sigmoid", "masked_pixels", "classification", "matching", "captioning"
+]
 """The objectives there are."""
 
 

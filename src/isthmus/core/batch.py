@@ -54,7 +54,11 @@ class Batch:
         token_ids: Token ids; every visual token has its own placeholder position when a layout is given.
         attention_mask: True where a token stands, False on padding.
         joined_ids: Further ids of positions whose vector is that of several words, -1 where there are none.
-        targets: For each position the id that should stand *there* (not shifted), or `IGNORED`.
+        targets: For each position the id that should stand *there* (not shifted), or `IGNORED`; of the decoder's side
+            where there is one.
+        decoder_ids: What the decoder of an encoder-decoder model reads: its start token and what it writes; `token_ids`
+            are then the encoder's.
+        decoder_mask: True where the decoder's side has a token.
         layout: Where the images belong.
         image_of_text: For each text the row of its picture, where a picture has several; None where text i
             belongs to row i.
@@ -71,7 +75,9 @@ class Batch:
     token_ids: Int[Tensor, "row token"] | None = None
     attention_mask: Bool[Tensor, "row token"] | None = None
     joined_ids: Int[Tensor, "row token word"] | None = None
-    targets: Int[Tensor, "row token"] | None = None
+    targets: Int[Tensor, "row target"] | None = None
+    decoder_ids: Int[Tensor, "row target"] | None = None
+    decoder_mask: Bool[Tensor, "row target"] | None = None
     layout: VisualLayout | None = None
     image_of_text: Int[Tensor, " text"] | None = None
     image_ids: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.core.batch import Batch
@@ -60,6 +60,30 @@ class Contrasts(Protocol):
 
     def logit_bias(self) -> Float[Tensor, ""] | None:
         """What is added to scaled similarities, or None (softmax losses need none)."""
+        ...
+
+
+@runtime_checkable
+class Matches(Contrasts, Protocol):
+    """A model that can look at a picture and a text together and say whether they belong together."""
+
+    def match(
+        self, encoded: Encoded, batch: Batch, *, images: Int[Tensor, " pair"], texts: Int[Tensor, " pair"]
+    ) -> Float[Tensor, "pair 2"]:
+        """Logits of "no" and "yes" for pairs of pictures and texts, given by their places in the batch."""
+        ...
+
+
+@runtime_checkable
+class Captions(Protocol):
+    """A model that writes texts about pictures."""
+
+    def caption(self, encoded: Encoded, batch: Batch) -> Float[Tensor, "text token dim"]:
+        """States at every token of the batch's texts, each of which sees its picture and no later token."""
+        ...
+
+    def caption_logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
+        """Logits of the token after each position."""
         ...
 
 

@@ -16,6 +16,7 @@ from isthmus.data.rows import RowKind, prompt_of, turns_of
 from isthmus.data.samples import ImagePart, ImageRef, Sample, Turn
 from isthmus.data.text import EncodedText, TextCodec
 from isthmus.data.tiles import Tiler
+from isthmus.data.two_sides import SideSplit
 from isthmus.nn.pooling import square_side
 
 Purpose = Literal["training", "prompt"]
@@ -61,6 +62,7 @@ class Row:
         token_ids: None for pictures alone, and where there are `texts`.
         texts: Several texts that all belong to the row's picture.
         targets: None where nothing is predicted.
+        decoder_ids: What an encoder-decoder model writes, after its start token; `token_ids` are then its encoder's.
         tokens_per_image: Visual tokens of each picture; None where text and pictures do not meet in one sequence.
         truncated: Whether text was cut off.
         joined: Further ids of positions whose vector is that of several words.
@@ -74,6 +76,7 @@ class Row:
     token_ids: list[int] | None = None
     texts: tuple[list[int], ...] = ()
     targets: list[int] | None = None
+    decoder_ids: list[int] | None = None
     tokens_per_image: tuple[int, ...] | None = None
     truncated: bool = False
     joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -150,15 +153,23 @@ class VisionLanguageProcessor(Processor):
         tokens_per_image: Visual tokens the connector gives for each picture, or for each tile of one: then a square
             number, as tiles are joined row by row.
         prompt: What is asked beside the pictures of caption rows.
+        sides: Puts text on the two sides of an encoder-decoder language model; None for a causal one.
     """
 
     def __init__(
-        self, *, pictures: PictureReader, codec: TextCodec, tokens_per_image: int, prompt: str | None = None
+        self,
+        *,
+        pictures: PictureReader,
+        codec: TextCodec,
+        tokens_per_image: int,
+        prompt: str | None = None,
+        sides: SideSplit | None = None,
     ) -> None:
         self.pictures = pictures
         self.codec = codec
         self.tokens_per_image = tokens_per_image
         self.prompt = prompt
+        self.sides = sides
         self.pad_id = codec.pad_id
 
     def row(self, sample: Sample, *, rows: RowKind, choice: int, purpose: Purpose = "training") -> Row:
@@ -172,12 +183,28 @@ class VisionLanguageProcessor(Processor):
         named = {part.index for turn in turns for part in turn.parts if isinstance(part, ImagePart)}
         pictures = {index: self.pictures(sample.images[index]) for index in sorted(named)}
         sizes = [self._num_tokens(pictures[at]) if at in pictures else 0 for at in range(len(sample.images))]
-        text = _encoded(self.codec, sample, turns, rows, purpose, sizes)
+        targets, decoder_ids = None, None
+        if self.sides is None:
+            text = _encoded(self.codec, sample, turns, rows, purpose, sizes)
+            targets = text.targets if purpose == "training" else None
+        elif purpose == "prompt":
+            text = self.sides.prompt(self.codec, turns, tokens_per_image=sizes, origin=sample.origin).asked
+        else:
+            both = self.sides.training(
+                self.codec,
+                turns,
+                tokens_per_image=sizes,
+                origin=sample.origin,
+                choice=choice,
+                is_caption=rows == "captions",
+            )
+            text, targets, decoder_ids = both.asked, both.targets, both.written
         return Row(
             sample_id=sample.id,
             pictures=tuple(pictures[index] for index in text.images),
             token_ids=text.ids,
-            targets=text.targets if purpose == "training" else None,
+            targets=targets,
+            decoder_ids=decoder_ids,
             tokens_per_image=tuple(sizes[index] for index in text.images),
             truncated=text.truncated,
             joined=text.joined,

@@ -70,7 +70,7 @@ class Tally:
         for row in met.rows:
             self._rows += 1
             self._truncated += row.truncated
-            self._tokens += len(row.token_ids or ())
+            self._tokens += len(row.token_ids or ()) + len(row.decoder_ids or ())
             self._supervised += sum(target != IGNORED for target in (row.targets or ())[1:])
         for index, reason in met.bad:
             self._bad.setdefault(index, reason)

@@ -207,6 +207,10 @@ TEMPLATES = {
         ChatTemplate(
             name="prefix", start=BOS, system=Wrap("", " "), after_user_text=" ", pictures_first=True
         ),
+        # BLIP-2 before a causal model: queries, first token, prompt, caption, newline.
+        ChatTemplate(
+            name="blip2", start=BOS, system=Wrap("", " "), after_user_text=" ", end="\n", pictures_first=True
+        ),
         ChatTemplate(
             name="vicuna_v0",
             start=BOS,

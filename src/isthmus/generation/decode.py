@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from transformers._typing import GenerativePreTrainedModel
 
 from isthmus.core.batch import Batch
+from isthmus.parts.language.encoder_decoder import EncoderDecoder
 from isthmus.parts.language.language_model import LanguageModel
 
 
@@ -42,7 +43,10 @@ class Decoding:
 class Writes(Protocol):
     """A model that can continue rows: it embeds them and has a language model."""
 
-    language: LanguageModel
+    @property
+    def language(self) -> LanguageModel | EncoderDecoder:
+        """What writes."""
+        ...
 
     def reading(self, batch: Batch) -> AbstractContextManager[Float[Tensor, "row token dim"]]:
         """Embeddings of the rows; while this lasts, the language model sees the batch's pictures."""
@@ -76,13 +80,16 @@ def generate(
         configuration.suppress_tokens = [
             index for index in model.language.new_ids if index not in end_ids
         ] or None
+        if isinstance(model.language, EncoderDecoder):
+            configuration.decoder_start_token_id = model.language.start_id
         with model.reading(batch) as embeddings:
             new = network.generate(
                 inputs_embeds=embeddings,
                 attention_mask=batch.attention_mask.long(),
                 generation_config=configuration,
             )
-    return [_before_end(row, end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
+    first = int(isinstance(model.language, EncoderDecoder))  # its rows begin with the start token
+    return [_before_end(row[first:], end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
 
 
 def _configuration(decoding: Decoding, end_ids: tuple[int, ...], pad_id: int) -> GenerationConfig:

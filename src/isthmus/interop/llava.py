@@ -7,9 +7,7 @@ keys, which transformers never had.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,20 +15,18 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     PretrainedConfig,
-    PreTrainedModel,
 )
 
 from isthmus.core.errors import CheckpointError
 from isthmus.core.sizes import Size
 from isthmus.interop.weights import JointWeights, encoder_of, fill, network_of, prefixed
+from isthmus.interop.whole import read_whole
 from isthmus.models.vision_language_model import VisionLanguageModel
-from isthmus.parts.checkpoints import PretrainedSource, load_configuration, quiet
+from isthmus.parts.checkpoints import PretrainedSource, load_configuration
 from isthmus.parts.vision.families import FAMILIES, last_norm
 from isthmus.parts.vision.pretrained import TransformerEncoder
 
 _NETWORKS = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
-_BUFFERS = (".position_ids", ".inv_freq")
-"""Constants that older versions of transformers saved beside weights."""
 STRATEGIES = {"default": "patches", "full": "all"}
 """Which tokens the words of a LLaVA configuration mean."""
 _ALIKE = {
@@ -79,7 +75,7 @@ def load_llava(model: VisionLanguageModel, source: PretrainedSource, *, grids: S
             f"{source.name} computes something else than the model: {'; '.join(wrong)}; write the checkpoint's values "
             "into the recipe"
         )
-    network = _read(source, configuration.model_type)
+    network = read_whole(source, _NETWORKS[configuration.model_type])
     inner = network.get_submodule("model")
     newline = {} if configuration.model_type == "llava" else {"vector": inner.get_parameter("image_newline")}
     found = JointWeights(
@@ -126,38 +122,6 @@ def load_connector(model: VisionLanguageModel, file: Path) -> tuple[str, ...]:
             connector[key] = tensor
     found = JointWeights(connector=connector, newline=newline or None)
     return fill(model, found, name=str(file))
-
-
-def _read(source: PretrainedSource, kind: str) -> PreTrainedModel:
-    """The network with every weight from the checkpoint.
-
-    Raises:
-        CheckpointError: A weight is missing, unknown or of another shape than the folder's own configuration says.
-    """
-    # As loose as the library's own signatures, which do not know what `output_loading_info` returns.
-    loader: Any = _NETWORKS[kind]
-    with quiet():
-        network, info = loader.from_pretrained(
-            source.name,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            revision=source.revision,
-            local_files_only=source.local_only,
-        )
-    wrong = [f"missing {key}" for key in info["missing_keys"]]
-    wrong += [f"unknown {key}" for key in info["unexpected_keys"] if not key.endswith(_BUFFERS)]
-    wrong += [
-        f"{key} is {tuple(found)}, expected {tuple(due)}" for key, found, due in info["mismatched_keys"]
-    ]
-    wrong += list(info["error_msgs"])
-    if wrong:
-        raise CheckpointError(
-            f"{source.name} does not hold the weights that its config.json describes: {'; '.join(sorted(wrong))}; "
-            "copy it again"
-        )
-    return cast(PreTrainedModel, network)
 
 
 def _disagreements(

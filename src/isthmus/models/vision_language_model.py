@@ -21,6 +21,7 @@ from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
 from isthmus.parts.fusion.media import Pictures, pictures_of_rows, pictures_seen
 from isthmus.parts.fusion.newline import Newline
 from isthmus.parts.fusion.splice import known_ids, splice
+from isthmus.parts.language.encoder_decoder import EncoderDecoder
 from isthmus.parts.language.language_model import LanguageModel
 from isthmus.parts.vision.encoder import VisionEncoder
 
@@ -59,7 +60,7 @@ class VisionLanguageModel(Model):
         *,
         vision: VisionEncoder,
         connector: Connector | None,
-        language: LanguageModel,
+        language: LanguageModel | EncoderDecoder,
         placeholder_id: int,
         lora: nn.Module | None = None,
         newline: Newline | None = None,
@@ -70,7 +71,7 @@ class VisionLanguageModel(Model):
         Args:
             vision: From pixels to patches.
             connector: From patches to visual tokens of the language model's width, to be spliced; None splices none.
-            language: The causal language model.
+            language: The language model; an encoder-decoder one reads visual tokens in its encoder.
             placeholder_id: The token id that marks a visual token's place; virtual ids are not below
                 `language.vocabulary`.
             lora: The low-rank update inside `language`, so that it can be trained by name.
@@ -160,7 +161,12 @@ class VisionLanguageModel(Model):
         """Hidden states of every position."""
         assert batch.attention_mask is not None
         with self.reading(batch) as embeddings:
-            return Encoded(hidden=self.language(embeddings, batch.attention_mask))
+            if isinstance(self.language, LanguageModel):
+                return Encoded(hidden=self.language(embeddings, batch.attention_mask))
+            assert batch.decoder_ids is not None
+            assert batch.decoder_mask is not None
+            written = (batch.decoder_ids, batch.decoder_mask)
+            return Encoded(hidden=self.language(embeddings, batch.attention_mask, *written))
 
     def _spliced(
         self, patches: Float[Tensor, "image patch vision_dim"] | None, batch: Batch

@@ -13,14 +13,18 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging
 
-LLAVA_TYPES = ("llava", "llava_next")
+JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
+
+Kind = type[AutoModel | AutoModelForCausalLM | AutoModelForSeq2SeqLM | PreTrainedModel]
+"""What is built: a network's class, or the choice of one by the configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +62,26 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
     )
 
 
-def architecture_of(
-    kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel], source: PretrainedSource
-) -> PretrainedConfig:
-    """The configuration of one network, also where its folder holds a LLaVA, of which it is a half.
+def architecture_of(kind: Kind, source: PretrainedSource) -> PretrainedConfig:
+    """The configuration of one network, also where its folder holds a LLaVA or a BLIP-2, of which it is a half.
 
     Raises:
         OSError: The folder or name is not there.
     """
     whole = load_configuration(source)
-    if whole.model_type not in LLAVA_TYPES:
+    if whole.model_type not in JOINT_TYPES:
         return whole
-    return whole.text_config if kind is AutoModelForCausalLM else whole.vision_config
+    is_language = kind in (AutoModelForCausalLM, AutoModelForSeq2SeqLM)
+    return whole.text_config if is_language else whole.vision_config
 
 
 def load_network(
-    kind: type[AutoModel | AutoModelForCausalLM | PreTrainedModel],
+    kind: Kind,
     source: PretrainedSource,
     *,
     config: PretrainedConfig | None = None,
     options: Mapping[str, bool] = MappingProxyType({}),
+    renamed: Mapping[str, str] | None = None,
 ) -> PreTrainedModel:
     """A network in fp32 and eval mode.
 
@@ -85,10 +89,11 @@ def load_network(
     aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
 
     Args:
-        kind: What is built: a network's class, or the choice of one by the configuration.
+        kind: What is built.
         source: Where weights come from.
         config: The architecture, where it is not the checkpoint's own.
         options: Further arguments of the network's constructor.
+        renamed: Patterns in the checkpoint's names and what they become in the network's.
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
@@ -112,6 +117,7 @@ def load_network(
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
+            key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
     missing = sorted(found["missing_keys"])

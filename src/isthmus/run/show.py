@@ -19,6 +19,7 @@ from isthmus.config.model import (
     Model,
     VisionLanguageModel,
 )
+from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
@@ -222,3 +223,5 @@ def kinds_of(config: Model) -> dict[str, str]:
             return {"vision": config.vision.kind, "head": config.pooling}
         case LanguageModel():
             return {"language": config.language.kind}
+        case QFormerPretrainer():
+            return {"vision": config.vision.kind, "connector": config.connector.kind}

@@ -1,7 +1,7 @@
 """What is measured while a stage trains: held-out loss, and how much worse it gets with another row's picture."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import final
 
 import torch
@@ -15,6 +15,8 @@ from isthmus.core.protocols import Progress
 from isthmus.data.passes import Pass
 from isthmus.evaluation.retrieval import rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
+from isthmus.models.qformer_pretrainer import QFormerPretrainer
+from isthmus.run.first_stage import first_stage_values
 from isthmus.training.signals import StopSignals
 
 _ROWS_AT_ONCE = 64
@@ -26,7 +28,7 @@ class Validation:
 
     Gives `val.loss` of each objective; for rows with pictures also `val.shuffled_gap`, the loss with the next row's
     picture minus the loss with the right one (a model that looks has a gap above zero); for dual encoders R@1 among the
-    pairs looked at.
+    pairs looked at; for a Q-Former's first stage R@1, how well pairs are matched and words are written.
     """
 
     def __init__(self, stage: TrainStage, settings: Settings, workshop: Workshop, stop: StopSignals) -> None:
@@ -57,6 +59,8 @@ class Validation:
         device = next(model.parameters()).device
         if isinstance(model, DualEncoder):
             return self._retrieval(model, device)
+        if isinstance(model, QFormerPretrainer):
+            return first_stage_values(model, self._moved(device))
         right: defaultdict[str, float] = defaultdict(float)
         shuffled: defaultdict[str, float] = defaultdict(float)
         counts: defaultdict[str, int] = defaultdict(int)
@@ -72,6 +76,11 @@ class Validation:
         return values | {
             f"val.shuffled_gap.{name}": (shuffled[name] - right[name]) / counts[name] for name in shuffled
         }
+
+    def _moved(self, device: torch.device) -> Iterator[Batch]:
+        for batch, _ in self._rows:
+            self._stop.check()
+            yield batch.to(device)
 
     def _add(self, batch: Batch, sums: defaultdict[str, float], counts: defaultdict[str, int]) -> None:
         encoded = self._workshop.model.encode(batch)

@@ -100,11 +100,7 @@ class LanguageModel(nn.Module):
         """
         table = self.token_embeddings
         embeddings = table(token_ids) if self.rows is None else self.rows.embed(token_ids, table)
-        if joined_ids is None:
-            return embeddings
-        there = joined_ids >= 0
-        words = table(joined_ids.clamp(min=0)) * there[..., None]
-        return (embeddings + words.sum(dim=2)) / (1 + there.sum(dim=2, keepdim=True)).sqrt()
+        return embeddings if joined_ids is None else with_words(embeddings, joined_ids, table)
 
     def save_as_checkpoint(self, folder: Path) -> None:
         """Write a Hugging Face folder that `load_causal_network` and transformers read."""
@@ -128,6 +124,15 @@ class LanguageModel(nn.Module):
         head = self.network.get_output_embeddings()
         assert head is not None
         return head(hidden)
+
+
+def with_words(
+    embeddings: Float[Tensor, "row token dim"], joined_ids: Int[Tensor, "row token word"], table: nn.Embedding
+) -> Float[Tensor, "row token dim"]:
+    """Embeddings of positions that stand for several words: the sum of all over the root of their number."""
+    there = joined_ids >= 0
+    words = table(joined_ids.clamp(min=0)) * there[..., None]
+    return (embeddings + words.sum(dim=2)) / (1 + there.sum(dim=2, keepdim=True)).sqrt()
 
 
 def positions_of(attention_mask: Bool[Tensor, "row token"]) -> Int[Tensor, "row token"]:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from torch import nn
-from transformers import AutoModel, CLIPVisionModelWithProjection, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    Blip2VisionModel,
+    CLIPVisionModelWithProjection,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from isthmus.parts.checkpoints import PretrainedSource, load_network
 from isthmus.parts.vision.encoder import Features, check_final_norm, depth_of
@@ -39,6 +45,7 @@ FAMILIES = {
     "dinov2": Family(norm="layernorm", norms_tokens=True, num_prefix=1),
     "dinov2_with_registers": Family(norm="layernorm", norms_tokens=True, num_prefix=1),
     "beit": Family(norm="layernorm", norms_tokens=True, num_prefix=1, optional_pooling=True),
+    "blip_2_vision_model": Family(norm="post_layernorm", norms_tokens=True, num_prefix=1),
 }
 """By the `model_type` of the vision configuration."""
 
@@ -101,7 +108,11 @@ def build_transformer(config: PretrainedConfig, source: PretrainedSource, choice
         network = load_network(CLIPVisionModelWithProjection, source, config=config)
         return BuiltTransformer(network=network, reading="last", num_prefix=num_prefix)
     options = {"add_pooling_layer": choice.features == "pooled"} if family.optional_pooling else {}
-    network = load_network(AutoModel, source, config=config, options=options)
+    if config.model_type == "blip_2_vision_model":
+        # transformers has no automatic choice for it, and its checkpoints hold a whole BLIP-2.
+        network = load_network(Blip2VisionModel, source, config=config, renamed={r"^vision_model\.": ""})
+    else:
+        network = load_network(AutoModel, source, config=config, options=options)
     if depth is not None and not choice.final_norm:
         setattr(network, family.norm, nn.Identity())
         reading: Reading = "last"

@@ -1,0 +1,112 @@
+"""The Q-Former from a recipe: as a connector, and with words in the model that its first stage trains."""
+
+from pathlib import Path
+
+from isthmus.build.names import locate
+from isthmus.build.vision import Origin, build_vision, not_here, source_of
+from isthmus.config.dual import PretrainedTokenizer
+from isthmus.config.qformer import QFormer, QFormerPretrainer
+from isthmus.core.errors import RecipeError
+from isthmus.data.vocabulary import Tokenizer
+from isthmus.interop.blip2 import load_blip2, load_lavis, start_from_bert
+from isthmus.models.qformer_pretrainer import Heads
+from isthmus.models.qformer_pretrainer import QFormerPretrainer as PretrainerModule
+from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
+from isthmus.parts.connectors.qformer import QFormer as QFormerModule
+from isthmus.parts.connectors.qformer import QFormerText
+from isthmus.parts.connectors.qformer_layers import QFormerShape
+
+
+def shape_of(config: QFormer) -> QFormerShape:
+    """The sizes that a recipe gives."""
+    return QFormerShape(
+        num_queries=config.queries,
+        width=config.width,
+        num_layers=config.layers,
+        num_heads=config.heads,
+        ffn=config.ffn,
+        cross_every=config.cross_every,
+        dropout=config.dropout,
+        patch_norm_eps=config.norm_eps,
+    )
+
+
+def build_qformer(config: QFormer, *, vision_width: int, language_width: int) -> QFormerModule:
+    """The connector of a vision-language model: without words, with a projection."""
+    return QFormerModule(vision_width=vision_width, language_width=language_width, shape=shape_of(config))
+
+
+def build_qformer_pretrainer(
+    config: QFormerPretrainer, origin: Origin, *, tokenizer: Tokenizer | None, frozen: bool
+) -> PretrainerModule:
+    """The model of the first stage; `frozen` says that no stage trains its vision encoder.
+
+    Raises:
+        RecipeError: A name does not exist.
+        CheckpointError: Weights do not fit.
+        MachineError: A checkpoint is not on this machine.
+    """
+    vision = build_vision(config.vision, origin, frozen=frozen)
+    shape = shape_of(config.connector)
+    known = _num_words(config, tokenizer)
+    text = QFormerText(vocabulary=known + 1, context=config.text.positions, shape=shape)
+    connector = QFormerModule(vision_width=vision.width, language_width=None, shape=shape, text=text)
+    heads = Heads(width=shape.width, embed_dim=config.embed_dim, temperature=config.temperature)
+    model = PretrainerModule(vision=vision, connector=connector, heads=heads, start_id=known)
+    fill_from_bert(config.connector, connector, origin)
+    fill_blip2(config.weights, model, origin)
+    return model
+
+
+def _num_words(config: QFormerPretrainer, tokenizer: Tokenizer | None) -> int:
+    """Rows for words; a trained tokenizer may have found fewer than its recipe allows."""
+    said = config.text.tokenizer
+    if tokenizer is None:
+        return said.vocabulary
+    if isinstance(said, PretrainedTokenizer):
+        if len(tokenizer) > said.vocabulary:
+            raise RecipeError(
+                f"model.text.tokenizer.vocabulary: found {said.vocabulary}, but the tokenizer has {len(tokenizer)} "
+                "ids; give at least as many"
+            )
+        return said.vocabulary
+    return len(tokenizer)
+
+
+def fill_from_bert(config: QFormer, connector: QFormerModule, origin: Origin) -> None:
+    """Let layers and words start from the BERT that a recipe names, if it names one.
+
+    Raises:
+        MachineError: It is not on this machine.
+        CheckpointError: It does not fit.
+    """
+    if config.bert is None or origin.random:
+        return
+    path = "model.connector.bert"
+    try:
+        start_from_bert(connector, source_of(config.bert, None, origin, path=path))
+    except OSError as error:
+        raise not_here(config.bert, path, origin) from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def fill_blip2(
+    weights: str | None, model: PretrainerModule | VisionLanguageModelModule, origin: Origin
+) -> None:
+    """Put the checkpoint that `model.weights` names into a model; nothing where there is none or weights are random.
+
+    Raises:
+        RecipeError: The path does not exist.
+        MachineError: The checkpoint is not on this machine.
+        CheckpointError: It does not fit the model; all differences are listed.
+    """
+    if weights is None or origin.random:
+        return
+    if weights.endswith(".safetensors"):
+        load_lavis(model, Path(locate(weights, path="model.weights")))
+        return
+    try:
+        load_blip2(model, source_of(weights, None, origin, path="model.weights"))
+    except OSError as error:
+        raise not_here(weights, "model.weights", origin) from error

@@ -1,0 +1,173 @@
+"""The Q-Former: learned queries that read a picture, and words that share their self-attention (BLIP-2).
+
+Li et al., 2023, section 3.1 and Figure 2. As a connector it has a norm on the picture's tokens, queries, layers and a
+projection to the language model. While it is pretrained it has `text` instead of the projection: everything that only
+words need, which the second stage leaves out by the name `connector.text`.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.nn.post_norm import NORM_EPS, KeysValues
+from isthmus.parts.connectors.connector import Connector
+from isthmus.parts.connectors.qformer_layers import QFormerLayers, QFormerShape
+from isthmus.parts.connectors.qformer_masks import full, multimodal_causal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A batch of pictures as the queries saw them.
+
+    Attributes:
+        queries: What left the last layer.
+        memory: What words can read of the queries in each layer.
+    """
+
+    queries: Float[Tensor, "image query dim"]
+    memory: list[KeysValues]
+
+
+@final
+class QFormerText(nn.Module):
+    """What words need besides the shared layers: embeddings, feed-forwards and BERT's output head (tied to the words).
+
+    BERT's token types are left out, as in the published code.
+    """
+
+    def __init__(self, *, vocabulary: int, context: int, shape: QFormerShape) -> None:
+        """Build it.
+
+        Args:
+            vocabulary: Number of token ids, the one that begins a caption included.
+            context: Largest number of words.
+            shape: Sizes of the layers.
+        """
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, shape.width)
+        self.positions = nn.Embedding(context, shape.width)
+        self.ffns = nn.ModuleList(shape.feed_forward() for _ in range(shape.num_layers))
+        self.head = nn.Sequential(
+            nn.Linear(shape.width, shape.width), nn.GELU(), nn.LayerNorm(shape.width, eps=NORM_EPS)
+        )
+        self.head_bias = nn.Parameter(torch.zeros(vocabulary))
+
+    def embed(self, token_ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token dim"]:
+        """Words with their positions, which count from 0 whether or not queries stand before them.
+
+        Raises:
+            ValueError: The text is longer than there are positions.
+        """
+        length, most = token_ids.shape[1], self.positions.num_embeddings
+        if length > most:
+            raise ValueError(
+                f"the text has {length} tokens, but the Q-Former has {most} positions; cut the text"
+            )
+        return self.words(token_ids) + self.positions.weight[:length]
+
+    def logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
+        """Logits of the next word."""
+        return functional.linear(self.head(hidden), self.words.weight, self.head_bias)
+
+
+@final
+class QFormer(Connector):
+    """Any number of patches to `shape.num_queries` visual tokens."""
+
+    def __init__(
+        self,
+        *,
+        vision_width: int,
+        language_width: int | None,
+        shape: QFormerShape,
+        text: QFormerText | None = None,
+    ) -> None:
+        """Build it.
+
+        Args:
+            vision_width: Size of the encoder's tokens.
+            language_width: Size of the visual tokens that leave; None leaves out the projection.
+            shape: Queries and layers.
+            text: What words need; None for a connector that sees pictures only.
+        """
+        super().__init__()
+        self.shape = shape
+        self.patch_norm = nn.LayerNorm(vision_width, eps=shape.patch_norm_eps)
+        self.queries = nn.Parameter(torch.empty(shape.num_queries, shape.width))
+        self.layers = QFormerLayers(vision_width=vision_width, shape=shape)
+        self.text = text
+        self.projection = None if language_width is None else nn.Linear(shape.width, language_width)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=deviation(shape.width))
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.queries, std=deviation(shape.width))
+
+    def num_tokens(self, num_patches: int) -> int:
+        """The number of queries, whatever the number of patches."""
+        return self.shape.num_queries
+
+    def forward(self, patches: Float[Tensor, "image patch vision_dim"]) -> Float[Tensor, "image token width"]:
+        """The queries of each picture, projected."""
+        queries = self.summarise(patches).queries
+        return queries if self.projection is None else self.projection(queries)
+
+    def summarise(self, patches: Float[Tensor, "image patch vision_dim"]) -> Summary:
+        """Let the queries read each picture; no word is there."""
+        queries, memory = self.layers.summarise(self._queries_for(patches), self.patch_norm(patches))
+        return Summary(queries=queries, memory=memory)
+
+    def read(
+        self, token_ids: Int[Tensor, "text token"], there: Bool[Tensor, "text token"]
+    ) -> Float[Tensor, "text token dim"]:
+        """Words that see no picture (contrast)."""
+        text = self._text()
+        return self.layers.read(text.embed(token_ids), list(text.ffns), full(0, there))
+
+    def write(
+        self,
+        token_ids: Int[Tensor, "text token"],
+        there: Bool[Tensor, "text token"],
+        memory: list[KeysValues],
+    ) -> Float[Tensor, "text token dim"]:
+        """Words that see their picture's queries and earlier words (captioning).
+
+        The queries see no words, so what they gave in `summarise` serves here again and nothing is computed twice.
+        """
+        text = self._text()
+        allowed = multimodal_causal(self.shape.num_queries, there)[:, self.shape.num_queries :]
+        return self.layers.read(text.embed(token_ids), list(text.ffns), allowed, memory)
+
+    def join(
+        self,
+        patches: Float[Tensor, "text patch vision_dim"],
+        token_ids: Int[Tensor, "text token"],
+        allowed: Bool[Tensor, "text position position"],
+    ) -> Float[Tensor, "text position dim"]:
+        """Queries and words in one pass under any mask (matching takes `full`); queries stand first."""
+        text = self._text()
+        tokens = torch.cat([self._queries_for(patches), text.embed(token_ids)], dim=1)
+        return self.layers.join(
+            tokens, self.patch_norm(patches), list(text.ffns), allowed, num_queries=self.shape.num_queries
+        )
+
+    def _queries_for(
+        self, patches: Float[Tensor, "image patch vision_dim"]
+    ) -> Float[Tensor, "image query dim"]:
+        return repeat(self.queries, "query dim -> image query dim", image=patches.shape[0])
+
+    def _text(self) -> QFormerText:
+        if self.text is None:
+            raise ValueError("this Q-Former has no text branch, so it reads pictures only")
+        return self.text
+
+
+def deviation(width: int) -> float:
+    """The spread of initial weights: BERT's 0.02 at its own width and above, and as in `nn.transformer` below it."""
+    return 0.02 if width >= 768 else width**-0.5

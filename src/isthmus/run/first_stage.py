@@ -1,0 +1,121 @@
+"""Judging what BLIP-2's first stage teaches: retrieval, matching among hard pairs, and the next word of captions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.core.batch import Batch
+from isthmus.core.randomness import seed_of
+from isthmus.data.controls import picture_ids
+from isthmus.data.pairs import DualEncoderProcessor
+from isthmus.data.passes import Pass
+from isthmus.data.samples import Source
+from isthmus.evaluation.controls import shuffled
+from isthmus.evaluation.retrieval import RECALLS, Retrieval, rank_scores
+from isthmus.evaluation.statistics import proportion
+from isthmus.models.qformer_pretrainer import QFormerPretrainer
+from isthmus.objectives.captioning import Captioning
+from isthmus.objectives.matching import Matching
+from isthmus.objectives.representations import similarities
+from isthmus.run.load import LoadedRun
+
+_ROWS_AT_ONCE = 64
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FirstStage:
+    """What was found on some rows, one picture and one caption each.
+
+    Attributes:
+        scores: The largest similarity over the queries of each picture and each text.
+        matched: Whether each right pair was taken for one.
+        refused: Whether each wrong pair, drawn hard within its batch, was refused.
+        written: Whether each word of the captions was the likeliest one.
+    """
+
+    scores: Float[Tensor, "image text"]
+    matched: np.ndarray
+    refused: np.ndarray
+    written: np.ndarray
+
+    @property
+    def retrieval(self) -> Retrieval:
+        """Ranks both ways among all rows."""
+        return rank_scores(self.scores, torch.arange(len(self.scores)))
+
+    @property
+    def matching(self) -> float:
+        """The mean of the shares of right and of wrong pairs that were judged rightly; guessing gives one half."""
+        return float(self.matched.mean() + self.refused.mean()) / 2
+
+
+@torch.no_grad()
+def look(model: QFormerPretrainer, batches: Iterable[Batch]) -> FirstStage:
+    """Run a model over rows; wrong pairs are drawn by the global generator."""
+    views, texts = [], []
+    found: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    matching, captioning = Matching(model), Captioning(model)
+    for batch in batches:
+        encoded = model.encode(batch)
+        assert encoded.image_views is not None
+        assert encoded.text_vectors is not None
+        views.append(encoded.image_views.float().cpu())
+        texts.append(encoded.text_vectors.float().cpu())
+        if len(batch) > 1:
+            pairs = matching.pairs(encoded, batch)
+            said = model.match(encoded, batch, images=pairs.images, texts=pairs.texts).argmax(dim=1)
+            is_right = (said == pairs.together).cpu()
+            found["matched"].append(is_right[pairs.together.cpu() == 1])
+            found["refused"].append(is_right[pairs.together.cpu() == 0])
+        logits, targets = captioning.predictions(encoded, batch)
+        found["written"].append((logits.argmax(dim=1) == targets).cpu())
+    scores = similarities(torch.cat(views), torch.cat(texts))
+    shares = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    return FirstStage(scores=scores, **shares)
+
+
+def first_stage_values(model: QFormerPretrainer, batches: Iterable[Batch]) -> Mapping[str, float]:
+    """The numbers of a validation."""
+    found = look(model, batches)
+    return {
+        "val.text_to_image_r1": float(found.retrieval.text_to_image.hits(1).mean()),
+        "val.image_to_text_r1": float(found.retrieval.image_to_text.hits(1).mean()),
+        "val.matching_accuracy": found.matching,
+        "val.caption_accuracy": float(found.written.mean()),
+    }
+
+
+def judge_first_stage(
+    loaded: LoadedRun, model: QFormerPretrainer, source: Source, *, seed: int
+) -> dict[str, Any]:
+    """All of it with intervals; retrieval also with the pictures of other rows."""
+    processor = loaded.workshop.processor
+    assert isinstance(processor, DualEncoderProcessor)
+    device = next(model.parameters()).device
+    rows = Pass(source, processor, rows="captions", batch_size=_ROWS_AT_ONCE, purpose="training")
+    with loaded.number_format(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "first stage"))
+        found = look(model, (batch.to(device) for batch, _ in rows))
+    others = shuffled(picture_ids(source, len(source)), seed_of(seed, "shuffled") % 2**32)
+    exchanged = rank_scores(found.scores[torch.as_tensor(others)], torch.arange(len(source)))
+    generator = np.random.default_rng(seed)
+    recalls = tuple(k for k in RECALLS if k < len(source))
+    return {
+        "task": "retrieval",
+        "metrics": found.retrieval.to_json(generator=generator, recalls=recalls)
+        | {
+            "matched": proportion(found.matched, generator=generator).to_json(),
+            "refused": proportion(found.refused, generator=generator).to_json(),
+            "caption_accuracy": proportion(found.written, generator=generator).to_json(),
+        },
+        "controls": {"shuffled": exchanged.to_json(generator=generator, recalls=recalls)},
+        "n": len(source),
+        "examples": [],
+    }
