@@ -1,5 +1,7 @@
 """Which rows and which evaluation the page of a run shows."""
 
+from pathlib import Path
+
 from written import ANSWERS, answered, recipe_for
 
 from isthmus.run.report_examples import best_middle_worst, examples_of, spread_by_rank
@@ -8,19 +10,21 @@ from isthmus.run.report_results import headline_split, results_of, verdict_of
 
 def test_rows_that_are_gone_and_sources_outside_the_recipe_are_named() -> None:
     recipe = recipe_for("questions")
-    shown, notes = examples_of(recipe, {"examples": [ANSWERS[0] | {"row": 99}]})
+    shown, notes = examples_of(recipe, {"examples": [ANSWERS[0] | {"row": 99}]}, Path())
     assert shown.answers[0].pictures == () and "row 99 is not there" in notes[0]
-    shown, notes = examples_of(recipe, {"examples": ANSWERS, "examples_source": "elsewhere"})
+    shown, notes = examples_of(recipe, {"examples": ANSWERS, "examples_source": "elsewhere"}, Path())
     assert len(shown.answers) == 12 and "elsewhere is no source of the recipe" in notes[0]
     captions = {"row": 0, "caption": "a", "other_caption": "b", "references": ["c"], "cider": 0.5}
-    shown, _ = examples_of(recipe_for("captioning"), {"examples": [captions], "examples_source": "elsewhere"})
+    shown, _ = examples_of(
+        recipe_for("captioning"), {"examples": [captions], "examples_source": "elsewhere"}, Path()
+    )
     assert shown.captions == ()
 
 
 def test_mistakes_are_among_the_chosen_answers_and_pictures_are_the_rows_own() -> None:
     recipe = recipe_for("questions")
     rows = [row | {"right": row["row"] not in (3, 4, 5)} for row in ANSWERS]
-    shown, notes = examples_of(recipe, {"examples": rows, "examples_source": "val"})
+    shown, notes = examples_of(recipe, {"examples": rows, "examples_source": "val"}, Path())
     assert len(shown.answers) == 12 and not notes
     assert [answer.question for answer in shown.answers if not answer.right] == [
         f"question {row}?" for row in (3, 4, 5)

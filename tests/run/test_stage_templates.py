@@ -109,7 +109,7 @@ def test_a_dual_encoder_has_no_use_for_one(tmp_path: Path) -> None:
     refused = small.isthmus("train", file, "--out", tmp_path / "run")
     assert refused.code == 2
     assert (
-        "stages.0.template: found 'plain', allowed: null, because a dual_encoder reads texts" in refused.err
+        "stages.0.template: found 'plain', allowed: null, because a dual_encoder reads no text" in refused.err
     )
 
 

@@ -8,8 +8,7 @@ from PIL import Image
 
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
-from isthmus.config.model import DualEncoder, LanguageModel
-from isthmus.config.model import VisionLanguageModel as VisionLanguage
+from isthmus.config.model import Classifier, MaskedImageModel
 from isthmus.core.devices import keep_freed_memory, number_format
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
@@ -137,16 +136,19 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
     if model is not None and model not in recipe.models:
         names = ", ".join(recipe.models) or "none, as its recipe has one model"
         raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
-    if model is None or model == recipe.final_name:
-        alone, weights, tokenizer = recipe.alone(recipe.final_name), directory.final, directory.final
-        template = _template(directory)
-    else:
-        alone, tokenizer, template = recipe.alone(model), directory.tokenizer(model), None
-        weights = directory.stage(alone.stages[-1].name)
-    reads = isinstance(alone.final_model, VisionLanguage | DualEncoder | LanguageModel)
+    is_final = model is None or model == recipe.final_name
+    alone = recipe.alone(recipe.final_name if is_final else model)
+    weights = directory.final if is_final else directory.stage(alone.stages[-1].name)
+    tokenizer = directory.final if is_final else directory.tokenizer(model)
+    reads = not isinstance(alone.final_model, MaskedImageModel | Classifier)
     if reads and not (tokenizer / "tokenizer.json").is_file():
         raise CheckpointError(f"{tokenizer} has no tokenizer.json; restore it from a copy")
-    workshop = open_workshop(alone, options or RunOptions(), tokenizer_folder=tokenizer, template=template)
+    workshop = open_workshop(
+        alone,
+        options or RunOptions(),
+        tokenizer_folder=tokenizer,
+        template=_template(directory) if is_final else None,
+    )
     load_weights(workshop.model, weights)
     workshop.model.eval().requires_grad_(requires_grad=False)
     return LoadedRun(directory, workshop, options or RunOptions())
