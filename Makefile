@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 QUICK := not slow and not learns and not network
 
-.PHONY: demo demo-from-scratch test test-all learn lint bench bench-connectors
+.PHONY: demo demo-from-scratch test test-all learn lint bench bench-connectors bench-from-scratch
 
 # The first run: the environment, then the offline demonstration.
 demo: $(READY)
@@ -41,6 +41,10 @@ bench: $(READY)
 # 27 runs of about two minutes; when stopped, it goes on with the run it was at.
 bench-connectors: $(READY)
 	$(BIN)/python bench/connectors.py
+
+# 18 runs of about five minutes; when stopped, it goes on with the run it was at. Needs Flickr8k (ISTHMUS_SHARED).
+bench-from-scratch: $(READY)
+	$(BIN)/python bench/from_scratch.py
 
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -47,7 +47,7 @@ def make(runs: Sequence[Path], *, split: str) -> Path:
     """
     opened = [load(run, RunOptions()) for run in runs]
     _check_alike(opened)
-    judged = [_judge(loaded, split) for loaded in opened]
+    judged = [judge_run(loaded, split) for loaded in opened]
     first = opened[0]
     train, asked = (first.workshop.source(_source_name(first, which)) for which in ("train", split))
     floors = measure_floors(first, train, asked, seed=_SEED)
@@ -85,7 +85,8 @@ def _source_name(loaded: LoadedRun, split: str) -> str:
     return recipe.evaluation.test if split == "test" else recipe.evaluation.val
 
 
-def _judge(loaded: LoadedRun, split: str) -> Judged:
+def judge_run(loaded: LoadedRun, split: str) -> Judged:
+    """Rank one split's photos and captions by a run, as they are and with exchanged photos."""
     name = _source_name(loaded, split)
     loaded.workshop.store_features([name])
     source = loaded.workshop.source(name)
@@ -101,17 +102,18 @@ def _judge(loaded: LoadedRun, split: str) -> Judged:
     )
 
 
-def _one_way(retrieval: Retrieval, direction: str) -> Ranking:
+def one_way(retrieval: Retrieval, direction: str) -> Ranking:
+    """One of the two directions."""
     return retrieval.text_to_image if direction == "text_to_image" else retrieval.image_to_text
 
 
-def _cells(retrieval: Retrieval) -> list[float]:
+def cells(retrieval: Retrieval) -> list[float]:
     """R@1, 5, 10 text to image, then image to text."""
-    return [float(_one_way(retrieval, way).hits(k).mean()) for way in DIRECTIONS for k in RECALLS]
+    return [float(one_way(retrieval, way).hits(k).mean()) for way in DIRECTIONS for k in RECALLS]
 
 
 def _differences(judged: Sequence[Judged], floors: Floors) -> dict[str, dict[str, list[Difference]]]:
-    """By floor and by run (and for the mean over runs): run minus floor on the same queries, ordered as `_cells`."""
+    """By floor and by run (and for the mean over runs): run minus floor on the same queries, ordered as `cells`."""
     result: dict[str, dict[str, list[Difference]]] = {}
     for name, floor in (("ridge", floors.ridge), ("ridge_plain_idf", floors.ridge_plain_idf)):
         rows = {
@@ -128,13 +130,13 @@ def _each(measure: Callable[[str, int], Difference]) -> list[Difference]:
 
 def _pair(one: Judged, floor: Retrieval, way: str, k: int) -> Difference:
     generator = np.random.default_rng(_SEED)
-    return compare_recall(_one_way(one.real, way), _one_way(floor, way), k, generator=generator)
+    return compare_recall(one_way(one.real, way), one_way(floor, way), k, generator=generator)
 
 
 def _pair_mean(judged: Sequence[Judged], floor: Retrieval, way: str, k: int) -> Difference:
     """The share of runs that hit, query by query, against the floor."""
-    hits = np.mean([_one_way(one.real, way).hits(k) for one in judged], axis=0)
-    other = _one_way(floor, way)
+    hits = np.mean([one_way(one.real, way).hits(k) for one in judged], axis=0)
+    other = one_way(floor, way)
     generator = np.random.default_rng(_SEED)
     return paired_difference(hits, other.hits(k), generator=generator, clusters=other.photos.tolist())
 
@@ -143,7 +145,7 @@ def _write_page(
     page: Page, judged: Sequence[Judged], floors: Floors, differences: dict[str, dict[str, list[Difference]]]
 ) -> None:
     columns = ["recall, %", *[f"{text} R@{k}" for text in DIRECTIONS.values() for k in RECALLS]]
-    means = np.mean([_cells(one.real) for one in judged], axis=0)
+    means = np.mean([cells(one.real) for one in judged], axis=0)
     goals = [goal for way in DIRECTIONS for goal in GOALS[way]]
     page.say(
         "Ties count as misses. Square brackets hold 95% bootstrap intervals, in which a photo is drawn with all its",
@@ -153,14 +155,14 @@ def _write_page(
     page.table(
         columns,
         [
-            *[_row(f"seed {one.seed}", _cells(one.real)) for one in judged],
-            [f"**mean over {len(judged)} seed(s)**", *_spreads(judged)],
-            _row("floor: ridge on the same encoder", _cells(floors.ridge)),
-            _row("ridge, words weighted by ln(n/df)", _cells(floors.ridge_plain_idf)),
-            _row("ridge on 16 x 16 pixels", _cells(floors.pixels)),
-            _row("ridge, pairs shuffled in training", _cells(floors.shuffled)),
-            *[_row(f"seed {one.seed}, photos shuffled", _cells(one.shuffled)) for one in judged],
-            _row("goal", goals),
+            *[row_of(f"seed {one.seed}", cells(one.real)) for one in judged],
+            [f"**mean over {len(judged)} seed(s)**", *spreads(judged)],
+            row_of("floor: ridge on the same encoder", cells(floors.ridge)),
+            row_of("ridge, words weighted by ln(n/df)", cells(floors.ridge_plain_idf)),
+            row_of("ridge on 16 x 16 pixels", cells(floors.pixels)),
+            row_of("ridge, pairs shuffled in training", cells(floors.shuffled)),
+            *[row_of(f"seed {one.seed}, photos shuffled", cells(one.shuffled)) for one in judged],
+            row_of("goal", goals),
             [
                 "goal reached by the mean",
                 *["reached" if m >= g else "**missed**" for m, g in zip(means, goals, strict=True)],
@@ -174,7 +176,7 @@ def _write_page(
         page.head(f"Run minus {title}, paired, with 95% intervals (percentage points)")
         rows = differences[floor]
         labels = {one.name: f"seed {one.seed}" for one in judged} | {"mean": "mean over seeds"}
-        page.table(columns, [[labels[name], *map(_points, found)] for name, found in rows.items()])
+        page.table(columns, [[labels[name], *map(points, found)] for name, found in rows.items()])
         page.say(_verdict(found for name, found in rows.items() if name != "mean"))
     page.head("Runs")
     page.table(
@@ -188,18 +190,21 @@ def _write_page(
     )
 
 
-def _row(label: str, values: Iterable[float]) -> list[str]:
+def row_of(label: str, values: Iterable[float]) -> list[str]:
+    """A row of percentages."""
     return [label, *map(percent, values)]
 
 
-def _spreads(judged: Sequence[Judged]) -> list[str]:
-    found = [spread(values) for values in np.transpose([_cells(one.real) for one in judged])]
+def spreads(judged: Sequence[Judged]) -> list[str]:
+    """Mean and deviation over seeds of each recall, in bold."""
+    found = [spread(values) for values in np.transpose([cells(one.real) for one in judged])]
     if len(judged) == 1:
         return [f"**{percent(one.mean)}**" for one in found]
     return [f"**{percent(one.mean)} ± {percent(one.deviation)}**" for one in found]
 
 
-def _points(found: Difference) -> str:
+def points(found: Difference) -> str:
+    """A difference in percentage points with its interval."""
     return interval({key: float(value) for key, value in found.to_json().items()}, scale=100, digits=1)
 
 
@@ -214,7 +219,7 @@ def _data(
     judged: Sequence[Judged], floors: Floors, differences: dict[str, dict[str, list[Difference]]]
 ) -> dict[str, Any]:
     order = [f"{way}.recall_at_{k}" for way in DIRECTIONS for k in RECALLS]
-    found = [spread(values) for values in np.transpose([_cells(one.real) for one in judged])]
+    found = [spread(values) for values in np.transpose([cells(one.real) for one in judged])]
     return {
         "runs": [
             {
@@ -222,17 +227,17 @@ def _data(
                 "seed": one.seed,
                 "recipe_sha256": one.recipe_hash,
                 "training_seconds": one.seconds,
-                "metrics": _json(one.real),
-                "shuffled": _json(one.shuffled),
+                "metrics": as_json(one.real),
+                "shuffled": as_json(one.shuffled),
             }
             for one in judged
         ],
         "spread": {name: value.to_json() for name, value in zip(order, found, strict=True)},
         "floors": {
-            "ridge": _json(floors.ridge),
-            "ridge_plain_idf": _json(floors.ridge_plain_idf),
-            "pixels": _json(floors.pixels),
-            "shuffled": _json(floors.shuffled),
+            "ridge": as_json(floors.ridge),
+            "ridge_plain_idf": as_json(floors.ridge_plain_idf),
+            "pixels": as_json(floors.pixels),
+            "shuffled": as_json(floors.shuffled),
         },
         "run_minus_floor": {
             floor: {
@@ -249,5 +254,6 @@ def _data(
     }
 
 
-def _json(retrieval: Retrieval) -> dict[str, Any]:
+def as_json(retrieval: Retrieval) -> dict[str, Any]:
+    """Recalls with intervals."""
     return retrieval.to_json(generator=np.random.default_rng(_SEED))

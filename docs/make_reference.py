@@ -12,10 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 import isthmus.config.academic
+import isthmus.config.classifier
 import isthmus.config.data
+import isthmus.config.dual
 import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
+import isthmus.config.masked
 import isthmus.config.model
 import isthmus.config.qformer
 import isthmus.config.recipe
@@ -31,12 +34,15 @@ GROUPS = (
     ("Data", isthmus.config.data),
     ("Academic data", isthmus.config.academic),
     ("Models", isthmus.config.model),
+    ("Masked image models", isthmus.config.masked),
+    ("Classifiers", isthmus.config.classifier),
     ("Vision encoders", isthmus.config.vision),
-    ("Connectors, fusion, image heads", isthmus.config.joining),
+    ("Dual encoders", isthmus.config.dual),
+    ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
     ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
-    ("Language models, text encoders, tokenizers", isthmus.config.language),
+    ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Evaluation", isthmus.config.evaluation),
 )

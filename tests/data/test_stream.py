@@ -57,6 +57,23 @@ def test_an_epoch_sees_every_row_once_in_the_stated_order() -> None:
         assert seen == [str(at) for at in order_of(12, 3, "align", epoch).tolist()]
 
 
+@pytest.mark.parametrize("num", [1, 2, 4])
+def test_processes_share_the_rows_of_every_step(num: int) -> None:
+    """Together they give what one gives, in its order, also where a bad sample is replaced."""
+    broken = Plain(bad={2})
+    alone = stream(13, broken, micro_batch_size=1)
+    ranks = [stream(13, broken, micro_batch_size=1, rank=rank, num_ranks=num) for rank in range(num)]
+    for step in (0, 2, 3, 7):
+        parts = [names(rank.micro_batches(step)) for rank in ranks]
+        assert {len(part) for part in parts} == {4 // num}
+        assert [name for part in parts for name in part] == names(alone.micro_batches(step))
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    with pytest.raises(UsageError, match="batch_size 4 cannot be shared by 3 processes"):
+        stream(12, num_ranks=3)
+
+
 def test_steps_are_pure_whatever_came_before_and_however_many_threads() -> None:
     first = stream(50)
     with stream(50, workers=2) as threaded:

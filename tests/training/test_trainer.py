@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from isthmus.core.batch import IGNORED, Batch
 from isthmus.core.errors import DataError, GuardError
 from isthmus.core.protocols import Encoded, Objective, Progress, Term, TrainableModel
+from isthmus.training.distributed import Alone
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.parameters import set_trainable
@@ -100,14 +102,27 @@ def test_one_step_is_the_gradient_of_the_mean_over_tokens() -> None:
         assert torch.allclose(parameter.grad, reference.get_parameter(name).grad, rtol=0, atol=1e-12)
 
 
-def test_counts_of_other_processes_divide_the_loss(tmp_path: Path) -> None:
-    """With twice the tokens elsewhere, this process's share of the loss is a third."""
-    losses = []
-    for number, all_sum in enumerate((lambda counts: counts, lambda counts: 3 * counts)):
-        log = MetricsLog(tmp_path / f"{number}.jsonl")
-        make_trainer(ToyModel(), log=log, all_sum=all_sum)[0].run()
-        losses.append(records(tmp_path / f"{number}.jsonl", "train")[0]["loss"])
-    assert losses[1] == pytest.approx(losses[0] / 3)
+class Tripled(Alone):
+    """Three processes that hold the same rows."""
+
+    def all_sum(self, numbers: torch.Tensor) -> torch.Tensor:
+        return 3 * numbers
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad *= 3
+
+
+def test_counts_of_all_processes_divide_the_loss(tmp_path: Path) -> None:
+    """Three processes with the same rows have the mean loss of one, and learn the same."""
+    losses, weights = [], []
+    for number, processes in enumerate((Alone(), Tripled())):
+        model, log = ToyModel(), MetricsLog(tmp_path / f"{number}.jsonl")
+        make_trainer(model, log=log, processes=processes)[0].run()
+        losses.append([record["loss"] for record in records(tmp_path / f"{number}.jsonl", "train")])
+        weights.append(model.connector.weight)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert torch.allclose(weights[0], weights[1], atol=1e-5)
 
 
 class Poisoned(ToyNextToken):

@@ -38,7 +38,9 @@ def open_store(
 ) -> FeatureStore:
     """The store for exactly this encoder, these weights and this preprocessing."""
     key = {
-        "vision": config.model_dump(mode="json", exclude={"name", "weights", "revision"}),
+        # Without defaults, so that a key which a later version adds does not make stored features worthless.
+        "vision": {"kind": config.kind}
+        | config.model_dump(mode="json", exclude={"name", "weights", "revision"}, exclude_defaults=True),
         "weights": {name: digest_of(tensor) for name, tensor in vision.state_dict().items()},
         "images": asdict(images),
     }

@@ -5,12 +5,20 @@ from typing import Literal, assert_never
 import torch
 
 from isthmus.build.dual import build_dual_encoder
+from isthmus.build.images import build_classifier, build_masked_image_model
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
 from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer
@@ -87,6 +95,10 @@ def _assemble(
             language = build_language(config.language, origin, tokenizer=tokenizer)
             assert isinstance(language.model, LanguageModelPart)
             return LanguageModelOnly(language=language.model, lora=language.lora)
+        case MaskedImageModel():
+            return build_masked_image_model(config, origin)
+        case Classifier():
+            return build_classifier(config, origin, frozen=frozen)
         case QFormerPretrainer():
             return build_qformer_pretrainer(config, origin, tokenizer=tokenizer, frozen="vision" in frozen)
         case _:

@@ -2,14 +2,24 @@
 
 from typing import assert_never
 
+from isthmus.build.images import num_patches
 from isthmus.build.text import build_caption_encoder, build_codec
 from isthmus.config.language import EncoderDecoderLanguage
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
+from isthmus.data.classes import ClassProcessor
 from isthmus.data.images import ImageProcessor
+from isthmus.data.masked import MaskedImageProcessor
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.processor import (
     LanguageProcessor,
@@ -30,7 +40,7 @@ from isthmus.parts.language.encoder_decoder import EncoderDecoder
 def build_processor(
     config: Model,
     model: BuiltModel,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     *,
     images: ImageProcessor | None,
     stored: StoredFeatures | None = None,
@@ -42,7 +52,7 @@ def build_processor(
     Args:
         config: What the recipe says of the model.
         model: The built model, which knows its visual tokens and its placeholder.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; None for a model that reads no text.
         images: Prepares pictures; None for a model that sees none.
         stored: The feature store, where one is used.
         prompt: What is asked beside the picture of caption rows.
@@ -55,32 +65,51 @@ def build_processor(
         case VisionLanguageModel():
             assert isinstance(model, VisionLanguageModelModule)
             assert images is not None
-            try:
-                tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
-                if config.tiles is not None:
-                    square_side(tokens_per_image)
-            except ValueError as error:
-                raise RecipeError(f"model.connector: {error}") from error
+            assert tokenizer is not None
             return VisionLanguageProcessor(
                 pictures=PictureReader(images=images, stored=stored, tiler=_tiler(config, images)),
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
-                tokens_per_image=tokens_per_image,
+                tokens_per_image=_tokens_per_image(config, model, images),
                 prompt=prompt,
                 sides=_sides(config, model),
             )
         case DualEncoder() | QFormerPretrainer():
             assert images is not None
+            assert tokenizer is not None
             return DualEncoderProcessor(
                 pictures=PictureReader(images=images, stored=stored),
                 captions=build_caption_encoder(config, tokenizer),
                 marks=isinstance(config, DualEncoder) and config.marks_regions,
             )
+        case MaskedImageModel():
+            assert images is not None
+            pictures, share = PictureReader(images=images), config.masking.masked
+            return MaskedImageProcessor(pictures=pictures, num_patches=num_patches(config), masked=share)
+        case Classifier():
+            assert images is not None
+            return ClassProcessor(
+                pictures=PictureReader(images=images, stored=stored), classes=config.classes
+            )
         case LanguageModel():
+            assert tokenizer is not None
             return LanguageProcessor(
                 codec=build_codec(config, tokenizer, placeholder_id=len(tokenizer), template=template)
             )
         case _:
             assert_never(config)
+
+
+def _tokens_per_image(
+    config: VisionLanguageModel, model: VisionLanguageModelModule, images: ImageProcessor
+) -> int:
+    """Places that a picture takes in the text."""
+    try:
+        tokens_per_image = model.num_places(model.vision.num_tokens(images.size))
+        if config.tiles is not None:
+            square_side(tokens_per_image)
+    except ValueError as error:
+        raise RecipeError(f"model.connector: {error}") from error
+    return tokens_per_image
 
 
 def _sides(config: VisionLanguageModel, model: VisionLanguageModelModule) -> SideSplit | None:

@@ -3,7 +3,14 @@
 from typing import assert_never
 
 from isthmus.config.joining import Splice
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 
@@ -25,9 +32,9 @@ def published_form(config: Model) -> Model:
                 name, way = config.splice
                 changes["paths"] = config.paths | {name: way.model_copy(update={"fusion": Splice()})}
             return config.model_copy(update=changes)
-        case DualEncoder():
+        case DualEncoder() | Classifier():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel() | QFormerPretrainer():
+        case LanguageModel() | MaskedImageModel() | QFormerPretrainer():
             return config
 
 

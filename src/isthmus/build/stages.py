@@ -5,6 +5,7 @@ from typing import assert_never
 
 from torch import nn
 
+from isthmus.config.fitting import COMPARING
 from isthmus.config.model import LanguageModel
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
@@ -12,9 +13,13 @@ from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, PredictsTokens
 from isthmus.data.stream import StreamOptions
+from isthmus.data.views import Augmentation
+from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.model import Model
 from isthmus.objectives.captioning import Captioning
+from isthmus.objectives.classification import Classification
 from isthmus.objectives.contrastive import Contrastive
+from isthmus.objectives.masked_pixels import MaskedPixels
 from isthmus.objectives.matching import Matching
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.sigmoid import Sigmoid
@@ -28,8 +33,8 @@ def frozen_inside(stage: TrainStage, model: Model) -> list[nn.Parameter]:
     return [parameter for name in stage.freeze for parameter in inner[name].parameters()]
 
 
-def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
-    """How a stage's data is cut into steps."""
+def stream_options(recipe: Recipe, stage: TrainStage, *, rank: int = 0, num_ranks: int = 1) -> StreamOptions:
+    """How a stage's data is cut into steps, and those into the parts of several processes."""
     return StreamOptions(
         rows=stage.rows,
         batch_size=stage.batch_size,
@@ -38,9 +43,15 @@ def stream_options(recipe: Recipe, stage: TrainStage) -> StreamOptions:
         seed=recipe.seed,
         stage=stage.name,
         group_by_modality=stage.group_by_modality,
+        rank=rank,
+        num_ranks=num_ranks,
         num_patches=_num_patches(recipe),
         patches_kept=stage.patches_kept,
         whole=stage.whole,
+        compares=any(name in COMPARING for name in stage.objective),
+        augmentation=None
+        if stage.views is None
+        else Augmentation(crop=stage.views.crop, flip=stage.views.flip),
     )
 
 
@@ -96,6 +107,12 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, PredictsTokens):
                 raise _unfit(name, stage, model)
             return NextToken(candidate, label_smoothing=stage.label_smoothing)
+        case "masked_pixels":
+            if not isinstance(candidate, MaskedImageModel):
+                raise _unfit(name, stage, model)
+            return MaskedPixels(patch=candidate.vision.patch_embedding.patch, normalised=candidate.normalised)
+        case "classification":
+            return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)

@@ -15,7 +15,14 @@ from isthmus.config.language import (
     PretrainedLanguage,
     TrainedTokenizer,
 )
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
@@ -26,8 +33,8 @@ from isthmus.data.vocabulary import Tokenizer, load_tokenizer, train_tokenizer
 
 def build_tokenizer(
     model: Model, data: Mapping[str, Source], *, kept: Path | None, network_allowed: bool = False
-) -> Tokenizer:
-    """The tokenizer of a model's text side.
+) -> Tokenizer | None:
+    """The tokenizer of a model's text side; None for a model that reads no text.
 
     Args:
         model: What the recipe says.
@@ -45,6 +52,8 @@ def build_tokenizer(
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder() | QFormerPretrainer():
             tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
+        case MaskedImageModel() | Classifier():
+            return None
         case _:
             assert_never(model)
     if kept is not None:

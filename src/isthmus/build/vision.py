@@ -69,6 +69,7 @@ def _vit(config: VitVision, origin: Origin) -> ViT:
         patch_bias=config.patch_bias,
         cls=config.cls,
         positions=config.positions,
+        last_norm=config.last_norm,
         pre_norm=config.pre_norm,
         alpha=config.alpha,
     )

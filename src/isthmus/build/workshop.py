@@ -36,7 +36,7 @@ class Workshop:
     Attributes:
         recipe: What was asked for, of this model alone.
         model: The model, on its device.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; None for a model that reads no text.
         images: Prepares pictures; None for a model that sees none.
         store: The feature store, or None.
         processor: Makes rows by the language model's template.
@@ -45,7 +45,7 @@ class Workshop:
 
     recipe: Recipe
     model: Model
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     images: ImageProcessor | None
     store: FeatureStore | None
     processor: Processor
@@ -86,10 +86,10 @@ def vision_of(model: Model) -> VisionEncoder:
     return vision
 
 
-def _start_markers(model: Model, tokenizer: Tokenizer) -> None:
+def _start_markers(model: Model, tokenizer: Tokenizer | None) -> None:
     """Let `<|endofchunk|>`, where it has a row of its own, begin as the token that ends a text."""
     rows = model.language.rows if isinstance(model, VisionLanguageModel) else None
-    if rows is not None and tokenizer.eos_token_id is not None:
+    if rows is not None and tokenizer is not None and tokenizer.eos_token_id is not None:
         rows.start_as(rows.num_known + 1, tokenizer.eos_token_id)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from isthmus.cli.ask import ask
+from isthmus.cli.curate import curate
 from isthmus.cli.demo import demo
 from isthmus.cli.evaluate import evaluate
 from isthmus.cli.show import show
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (demo, train, show, evaluate, ask):
     app.command()(command)
+app.add_typer(curate)
 
 
 def main() -> None:

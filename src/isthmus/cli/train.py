@@ -1,5 +1,6 @@
 """`isthmus train`: run the stages of a recipe."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,4 +43,8 @@ def train(
 
     from isthmus.run.train import train as run_train
 
-    return run_train(checked, out=directory, resume=resume, dry_run=dry_run, options=options)
+    result = run_train(checked, out=directory, resume=resume, dry_run=dry_run, options=options)
+    if os.environ.get("RANK", "0") != "0":
+        # Of the processes that torchrun started, the first speaks for all.
+        raise typer.Exit
+    return result

@@ -1,11 +1,12 @@
 """What all verbs share: the common options, the offline switch, errors, and one way to print the result."""
 
 import contextlib
+import dataclasses
 import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -46,17 +47,26 @@ def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Resu
 
     The command also has the common options, ends as the design's exit codes say, and prints the function's result:
     as one JSON object with `--json` (what else is printed meanwhile goes to stderr), else by `print_result`.
+    A parameter whose type is a dataclass stands for one option a field, explained by the field's annotation.
     """
     common = inspect.signature(common_options, eval_str=True).parameters
 
     def make(function: Callable[..., Result]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True).parameters
-        listed = [own[name] for name in own if name != "options"]
+        groups = {
+            name: inspect.signature(parameter.annotation, eval_str=True).parameters
+            for name, parameter in own.items()
+            if name != "options" and dataclasses.is_dataclass(parameter.annotation)
+        }
+        listed = [own[name] for name in own if name != "options" and name not in groups]
+        listed += [_as_option(field) for fields in groups.values() for field in fields.values()]
         assert not {parameter.name for parameter in listed} & set(common)
 
         def command(**values: Any) -> None:
             options, debug = common_options(**{name: values.pop(name) for name in common})
             with failures(debug=debug):
+                for name, fields in groups.items():
+                    values[name] = own[name].annotation(**{field: values.pop(field) for field in fields})
                 if not options.allow_network:
                     os.environ.update(dict.fromkeys(OFFLINE, "1"))
                 with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
@@ -72,3 +82,9 @@ def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Resu
         return command
 
     return make
+
+
+def _as_option(field: inspect.Parameter) -> inspect.Parameter:
+    """A field `Annotated[type, "what it means"]` as an option."""
+    kind, meaning = get_args(field.annotation)
+    return field.replace(annotation=Annotated[kind, typer.Option(help=meaning)])

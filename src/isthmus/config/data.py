@@ -7,7 +7,9 @@ from pydantic import Field
 from isthmus.config.academic import AcademicSource
 from isthmus.config.base import Count, Positive, Settings
 
-Rows = Literal["captions", "questions", "conversations", "text", "text_answers", "regions"]
+Rows = Literal[
+    "captions", "questions", "conversations", "text", "text_answers", "regions", "pictures", "classes"
+]
 """What a sample is read as; `text` rows have no pictures, `regions` rows say something of one marked part of theirs."""
 
 

@@ -27,9 +27,19 @@ class Decoding(Settings):
 class Evaluation(Settings):
     """What is measured on which source."""
 
-    task: Literal["captioning", "questions", "retrieval", "zero_shot", "probe", "regions"]
+    task: Literal[
+        "captioning",
+        "questions",
+        "retrieval",
+        "zero_shot",
+        "probe",
+        "regions",
+        "reconstruction",
+        "classification",
+    ]
     """What the model is asked to do; `zero_shot` and `probe` name each picture's class, by prompts or by a linear
-    classifier of its features, and `regions` tells the marked thing from the others of its picture."""
+    classifier of its features, `regions` tells the marked thing from the others of its picture, `reconstruction`
+    predicts hidden patches, `classification` names the class by the model's own head."""
     val: str
     """The source for choices."""
     test: str

@@ -8,7 +8,14 @@ from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage
 
@@ -16,6 +23,8 @@ OBJECTIVES = {
     "vision_language_model": ("next_token",),
     "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
+    "masked_image_model": ("masked_pixels",),
+    "classifier": ("classification",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
@@ -27,6 +36,8 @@ ROWS = {
     "vision_language_model": ("captions", "questions", "conversations", "text", "text_answers"),
     "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
+    "masked_image_model": ("pictures",),
+    "classifier": ("classes",),
     "qformer_pretrainer": ("captions",),
 }
 """What each model kind can read."""
@@ -35,6 +46,8 @@ TASKS = {
     "vision_language_model": ("captioning", "questions"),
     "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
+    "masked_image_model": ("reconstruction", "probe"),
+    "classifier": ("classification", "probe"),
     "qformer_pretrainer": ("retrieval",),
 }
 """What each model kind can be judged by."""
@@ -92,6 +105,8 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
             if isinstance(model.language, LlamaLanguage):
                 return ("language", "tokenizer"), model.language.tokenizer
             return None
+        case MaskedImageModel() | Classifier():
+            return None
         case _:
             assert_never(model)
 
@@ -140,9 +155,8 @@ def _stage(
         yield Mistake(path=(*path, "start_from"), found=found, allowed=allowed, choices=names)
     for position, name in enumerate(stage.train):
         if name not in model.part_names:
-            hint = (
-                "; lora needs model.language.lora" if name == "lora" and model.kind != "dual_encoder" else ""
-            )
+            writes = isinstance(model, VisionLanguageModel | LanguageModel)
+            hint = "; lora needs model.language.lora" if name == "lora" and writes else ""
             allowed = f"parts of this {model.kind}: {one_of(model.part_names)}{hint}"
             place = (*path, "train", position)
             yield Mistake(path=place, found=f"'{name}'", allowed=allowed, choices=model.part_names)
@@ -155,22 +169,18 @@ def _stage(
         if name not in OBJECTIVES[model.kind]:
             allowed = f"{one_of(OBJECTIVES[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, "objective", name), found=f"'{name}'", allowed=allowed)
-    compares = [name for name in COMPARING if name in stage.objective]
-    if compares and stage.micro_batch_size not in (None, stage.batch_size):
-        allowed = "null, because each picture must be compared with the whole batch at once"
-        place = (*path, "micro_batch_size")
-        yield Mistake(path=place, found=str(stage.micro_batch_size), allowed=allowed)
-    if stage.captions == "each" and not compares:
+    if stage.captions == "each" and not any(name in stage.objective for name in COMPARING):
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
     yield from _sigmoid(path, stage, model)
+    yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))
         yield Mistake(path=place, found="'language'", allowed=allowed)
-    if stage.template is not None and isinstance(model, DualEncoder | QFormerPretrainer):
-        allowed = f"null, because a {model.kind} reads texts without a chat template"
+    if stage.template is not None and not isinstance(model, VisionLanguageModel | LanguageModel):
+        allowed = f"null, because a {model.kind} reads no text with a chat template"
         yield Mistake(path=(*path, "template"), found=f"'{stage.template}'", allowed=allowed)
     rows: list[tuple[tuple[str, ...], str]] = [(("rows",), stage.rows)]
     if stage.validation is not None and stage.validation.rows is not None:
@@ -221,7 +231,7 @@ def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[
 
 
 def _is_quantized(model: Model) -> bool:
-    language = None if isinstance(model, DualEncoder | QFormerPretrainer) else model.language
+    language = model.language if isinstance(model, VisionLanguageModel | LanguageModel) else None
     return isinstance(language, PretrainedLanguage) and language.quantize is not None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from isthmus.config.base import Mistake
 from isthmus.config.evaluation import Evaluation
-from isthmus.config.model import DualEncoder, LanguageModel, Model
+from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model
 from isthmus.config.stages import Stage
 
 
@@ -15,12 +15,27 @@ def patches_kept(
     if stage.patches_kept is None:
         return
     place, found = (*path, "patches_kept"), f"{stage.patches_kept:g}"
-    if isinstance(model, LanguageModel) or model.vision.kind != "vit":
+    if isinstance(model, MaskedImageModel):
+        allowed = "null, because model.masking says which patches are hidden"
+        yield Mistake(path=place, found=found, allowed=allowed)
+    elif isinstance(model, LanguageModel) or model.vision.kind != "vit":
         allowed = "null, because only a vision encoder of kind vit can leave patches out"
         yield Mistake(path=place, found=found, allowed=allowed)
     elif stores_features:
         allowed = "null, because stored features are those of all patches; set features: null to encode live"
         yield Mistake(path=place, found=found, allowed=allowed)
+
+
+def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -> Iterator[Mistake]:
+    """What is wrong with a stage that sees pictures in part."""
+    if stage.views is not None and stores_features:
+        allowed = (
+            "null, because stored features are those of whole pictures; set features: null to encode live"
+        )
+        yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
+    elif stage.views is not None and stage.rows == "regions":
+        allowed = "null, because the mask of a region belongs to the whole picture"
+        yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
 
 
 def regions(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:

@@ -5,9 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from isthmus.config.base import Mistake, Settings, one_of, refuse
+from isthmus.config.classifier import Classifier
 from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
 from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLanguage, PretrainedLanguage
+from isthmus.config.masked import MaskedImageModel
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
@@ -156,6 +158,7 @@ def _language_parts(language: Language) -> tuple[str, ...]:
 
 
 Model = Annotated[
-    VisionLanguageModel | DualEncoder | LanguageModel | QFormerPretrainer, Field(discriminator="kind")
+    VisionLanguageModel | DualEncoder | LanguageModel | MaskedImageModel | Classifier | QFormerPretrainer,
+    Field(discriminator="kind"),
 ]
 """What a recipe builds."""

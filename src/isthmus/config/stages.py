@@ -17,7 +17,9 @@ from isthmus.config.base import (
 )
 from isthmus.config.data import Rows
 
-ObjectiveName = Literal["next_token", "contrastive", "sigmoid", "matching", "captioning"]
+ObjectiveName = Literal[
+    "next_token", "contrastive", "sigmoid", "masked_pixels", "classification", "matching", "captioning"
+]
 """The objectives there are."""
 
 
@@ -59,6 +61,15 @@ class Validation(Settings):
     """Most samples that are looked at; null: all."""
 
 
+class Views(Settings):
+    """Random views of pictures, drawn anew for each row."""
+
+    crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Least share of a picture's area that is seen; 0.5 in FLIP."""
+    flip: bool = False
+    """Whether half of the views are mirrored."""
+
+
 class TrainStage(Settings):
     """One stretch of training."""
 
@@ -95,6 +106,8 @@ class TrainStage(Settings):
     always stays; null: all."""
     whole: Fraction = 0.0
     """Share of `regions` rows that are read as whole pictures with a caption instead, all of it marked (Alpha-CLIP)."""
+    views: Views | None = None
+    """Parts of pictures that are seen in training instead of the whole; null: pictures as they are."""
     group_by_modality: bool = False
     """Whether every step has only rows with pictures or only rows without, as LLaVA-1.5 trains."""
     epochs: Count | None = None
@@ -106,7 +119,8 @@ class TrainStage(Settings):
     batch_size: Count
     """Rows a step."""
     micro_batch_size: Count | None = None
-    """Rows that are in memory at once; divides `batch_size`; null: all of them."""
+    """Rows that are in memory at once; divides `batch_size`; null: all of them. Objectives that compare the whole batch
+    run fewer rows twice, by cached gradients, and learn the same."""
     recompute: Texts = ()
     """Parts, frozen ones too, that run again in the backward pass and keep no activations: less memory, more time."""
     optimizer: Optimizer

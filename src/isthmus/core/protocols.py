@@ -39,11 +39,15 @@ class Encoded:
         image_views: One or more unit vectors an image (1 for CLIP, 32 for a Q-Former).
         text_vectors: One unit vector a text.
         hidden: Last hidden states of the language model, before its output head.
+        predictions: What is predicted of each patch: its pixels, or a score for each code.
+        class_scores: A score for each class, before any softmax.
     """
 
     image_views: Float[Tensor, "image view dim"] | None = None
     text_vectors: Float[Tensor, "text dim"] | None = None
     hidden: Float[Tensor, "row token dim"] | None = None
+    predictions: Float[Tensor, "image patch value"] | None = None
+    class_scores: Float[Tensor, "image class"] | None = None
 
 
 @runtime_checkable

@@ -48,6 +48,8 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
         image_ids=tuple(picture.id for picture in pictures),
         kept=_all_or_none([row.kept for row in rows]),
+        masked=_all_or_none([row.masked for row in rows]),
+        labels=_all_or_none([None if row.label is None else torch.tensor(row.label) for row in rows]),
         alpha=_all_or_none([picture.alpha for picture in pictures]) if pictures else None,
     )
 

@@ -70,6 +70,13 @@ class ImageProcessor:
         std = torch.tensor(self.std)[:, None, None]
         return (channels / 255 - mean) / std
 
+    def picture_of(self, pixels: Float[Tensor, "channel height width"]) -> Image.Image:
+        """The RGB picture whose numbers these are; what is darker than black or brighter than white is cut off."""
+        mean = torch.tensor(self.mean)[:, None, None]
+        std = torch.tensor(self.std)[:, None, None]
+        levels = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
     def fit(self, picture: Image.Image, name: str = "the picture") -> Image.Image:
         """The picture at `size`, before normalisation: what the vision encoder looks at.
 

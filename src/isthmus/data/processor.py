@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isthmus.core.protocols import StoredFeatures
@@ -67,6 +67,8 @@ class Row:
         truncated: Whether text was cut off.
         joined: Further ids of positions whose vector is that of several words.
         kept: Which patches of the row's picture are seen; None: all.
+        masked: True where a patch of it is hidden and to be predicted.
+        label: The number of its class.
     """
 
     sample_id: str
@@ -79,6 +81,8 @@ class Row:
     truncated: bool = False
     joined: Mapping[int, Sequence[int]] = field(default_factory=dict)
     kept: Int[Tensor, " kept"] | None = None
+    masked: Bool[Tensor, " patch"] | None = None
+    label: int | None = None
 
 
 class PictureReader:

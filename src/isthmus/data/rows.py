@@ -9,7 +9,9 @@ from isthmus.core.randomness import seed_of
 from isthmus.data.pictures import BadSample
 from isthmus.data.samples import ImagePart, Sample, Source, Turn
 
-RowKind = Literal["captions", "questions", "conversations", "text", "text_answers", "regions"]
+RowKind = Literal[
+    "captions", "questions", "conversations", "text", "text_answers", "regions", "pictures", "classes"
+]
 
 WORDS_ONLY = ("text", "text_answers")
 """Rows without pictures: every word is learnt, or only what the assistant says."""

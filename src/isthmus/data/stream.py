@@ -14,9 +14,11 @@ from isthmus.data.masking import random_kept
 from isthmus.data.order import RowOrder
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import Processor, Row
+from isthmus.data.repeats import warn_of_repeats
 from isthmus.data.rows import WORDS_ONLY, CaptionUse, RowIndex, RowKind, sample_for
-from isthmus.data.samples import Source
+from isthmus.data.samples import Sample, Source
 from isthmus.data.tally import Met, StreamReport, Tally, allowed_bad, too_many
+from isthmus.data.views import Augmentation, ViewedImage, view_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class StreamOptions:
     Attributes:
         rows: What samples are read as.
         batch_size: Rows a step.
-        micro_batch_size: Rows a forward pass; None takes the whole batch at once.
+        micro_batch_size: Rows a forward pass; None takes all rows of a process at once.
         captions: `one` caption of each sample an epoch, or `all`.
         seed: The run's seed.
         stage: The stage's name: stages with one seed see different orders.
@@ -34,7 +36,11 @@ class StreamOptions:
         num_patches: Patches of a picture, for `patches_kept`.
         patches_kept: Share of the patches that the vision encoder sees; each row draws its own. None: all.
         whole: Share of `regions` rows that are read as `captions` instead; each place of an epoch draws its own.
+        compares: The loss compares every picture with all texts of a step; then repeated texts are told of.
+        augmentation: Which views of pictures are drawn, anew for each row; None: pictures as they are.
         workers: Threads that prepare later steps; 0 prepares each step when it is asked for.
+        rank: Which of several processes this is; each gives its own part of the rows of every step.
+        num_ranks: How many processes there are.
     """
 
     rows: RowKind
@@ -47,7 +53,11 @@ class StreamOptions:
     num_patches: int = 0
     patches_kept: float | None = None
     whole: float = 0.0
+    compares: bool = False
+    augmentation: Augmentation | None = None
     workers: int = 1
+    rank: int = 0
+    num_ranks: int = 1
 
 
 @final
@@ -66,7 +76,7 @@ class BatchStream:
 
     Raises:
         DataError: The source is empty or smaller than a batch.
-        UsageError: A size is not positive.
+        UsageError: A size is not positive, or processes cannot share a batch evenly.
     """
 
     def __init__(self, *, processor: Processor, source: Source, options: StreamOptions) -> None:
@@ -74,6 +84,11 @@ class BatchStream:
         if options.batch_size < 1 or micro < 1:
             raise UsageError(
                 f"batch_size {options.batch_size} and micro_batch_size {micro} must be at least 1"
+            )
+        if options.batch_size % options.num_ranks:
+            raise UsageError(
+                f"batch_size {options.batch_size} cannot be shared by {options.num_ranks} processes; "
+                "expected a number of processes that divides it"
             )
         self.processor = processor
         self.source = source
@@ -110,6 +125,8 @@ class BatchStream:
             batches, met = self._prepare(step)
         else:
             batches, met = self._fetch(self._pool, step)
+        if self.options.compares and not self._counted:
+            warn_of_repeats(batches, stage=self.options.stage)
         if step not in self._counted:
             self._counted.add(step)
             self._tally.add(met)
@@ -148,10 +165,11 @@ class BatchStream:
 
     def _prepare(self, step: int) -> tuple[list[Batch], Met]:
         epoch, within = divmod(step, self.steps_per_epoch)
-        first = within * self.options.batch_size
+        each = self.options.batch_size // self.options.num_ranks
+        first = within * self.options.batch_size + self.options.rank * each
         rows: list[Row] = []
         bad: list[tuple[int, str]] = []
-        for place in range(first, first + self.options.batch_size):
+        for place in range(first, first + each):
             rows.append(self._with_patches(self._row(epoch, place, bad), epoch, place))
         parts = [rows[at : at + self._micro] for at in range(0, len(rows), self._micro)]
         return [collate(part, pad_id=self.processor.pad_id) for part in parts], Met(rows=rows, bad=bad)
@@ -163,6 +181,15 @@ class BatchStream:
             return row
         generator = generator_of(chosen.seed, "kept", chosen.stage, epoch, place)
         return replace(row, kept=random_kept(chosen.num_patches, chosen.patches_kept, generator))
+
+    def _viewed(self, sample: Sample, epoch: int, place: int) -> Sample:
+        """The sample with its first picture seen in part, where the stage draws views."""
+        chosen = self.options
+        if chosen.augmentation is None or not sample.images:
+            return sample
+        view = view_of(chosen.augmentation, generator_of(chosen.seed, "view", chosen.stage, epoch, place))
+        first, *others = sample.images
+        return replace(sample, images=(ViewedImage(first, view, name=first.name), *others))
 
     def _kind(self, epoch: int, place: int) -> RowKind:
         chosen = self.options
@@ -180,7 +207,7 @@ class BatchStream:
                 continue
             number, choice = self.index(order[where], epoch)
             try:
-                sample = sample_for(self.source, number, rows)
+                sample = self._viewed(sample_for(self.source, number, rows), epoch, place)
                 row = self.processor.row(sample, rows=rows, choice=choice)
             except BadSample as error:
                 met[number] = str(error)

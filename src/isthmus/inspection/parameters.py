@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from isthmus.models.model import Model
+from isthmus.nn.positions import FixedGridPositions
 
 _LONGEST = 8
 """Longest list of layers that is taken apart; a part with more than twice as many modules has no rows inside."""
@@ -36,12 +37,15 @@ class PartRow:
         name: Its name in recipes.
         kind: What it is, for example `mlp`.
         parameters: Numbers it holds and no smaller part holds.
-        inside: The modules it is made of, if there are several; without the tied ones they add up to `parameters`.
+        fixed: Those of them that never learn: tables of positions that are stored with the weights (MAE).
+        inside: The modules it is made of, if there are several; without the tied and the fixed ones they add up to
+            `parameters`.
     """
 
     name: str
     kind: str
     parameters: int
+    fixed: int = 0
     inside: tuple[InnerRow, ...] = ()
 
 
@@ -52,10 +56,12 @@ def part_rows(model: Model, kinds: dict[str, str]) -> tuple[PartRow, ...]:
     rows: dict[str, PartRow] = {}
     for name in sorted(parts, key=lambda part: num_parameters(parts[part])):
         fresh = [parameter for parameter in parts[name].parameters() if id(parameter) not in seen]
+        fixed = sum(one.num_stored for one in parts[name].modules() if isinstance(one, FixedGridPositions))
         rows[name] = PartRow(
             name=name,
             kind=kinds.get(name, name),
-            parameters=_size(fresh),
+            parameters=_size(fresh) + fixed,
+            fixed=fixed,
             inside=_inner_rows(parts[name], {id(parameter) for parameter in fresh}),
         )
         seen.update(id(parameter) for parameter in fresh)
@@ -118,5 +124,5 @@ def stage_split(
     rows: Sequence[PartRow], trained: Sequence[str], *, frozen: Iterable[nn.Parameter] = ()
 ) -> tuple[int, int]:
     """How many numbers a stage trains and how many it freezes; `frozen` stays so inside parts that are trained."""
-    trainable = sum(row.parameters for row in rows if row.name in trained) - _size(frozen)
+    trainable = sum(row.parameters - row.fixed for row in rows if row.name in trained) - _size(frozen)
     return trainable, sum(row.parameters for row in rows) - trainable

@@ -1,7 +1,7 @@
 """Multi-head attention over PyTorch's scaled dot product (Vaswani et al., 2017, section 3.2)."""
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,12 +36,7 @@ class SelfAttention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "batch token dim"]:
         """Mix the tokens; positions where `mask` is False are not attended to."""
-        query, key, value = rearrange(
-            self.qkv(tokens),
-            "batch token (three head dim) -> three batch head token dim",
-            three=3,
-            head=self.num_heads,
-        )
+        query, key, value = self._projected(tokens)
         mixed = functional.scaled_dot_product_attention(
             query,
             key,
@@ -51,6 +46,22 @@ class SelfAttention(nn.Module):
             is_causal=causal and mask is None,
         )
         return self.out(rearrange(mixed, "batch head token dim -> batch token (head dim)"))
+
+    def weights(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch head token key"]:
+        """How much each token takes from each, as shares that add up to 1 over the keys."""
+        query, key, _ = self._projected(tokens)
+        scores = einsum(query, key, "batch head token dim, batch head key dim -> batch head token key")
+        return (scores / key.shape[-1] ** 0.5).softmax(dim=-1)
+
+    def _projected(
+        self, tokens: Float[Tensor, "batch token dim"]
+    ) -> Float[Tensor, "three batch head token width"]:
+        return rearrange(
+            self.qkv(tokens),
+            "batch token (three head dim) -> three batch head token dim",
+            three=3,
+            head=self.num_heads,
+        )
 
 
 def _allowed(

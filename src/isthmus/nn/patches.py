@@ -21,6 +21,37 @@ def patch_grid(size: Size, patch: int) -> Size:
     return Size(size.height // patch, size.width // patch)
 
 
+def patchify(
+    pixels: Float[Tensor, "image channel height width"], patch: int
+) -> Float[Tensor, "image patch value"]:
+    """Each patch as one vector of its pixels: rows, columns, channels, as MAE's published code orders them.
+
+    Raises:
+        ValueError: The patch does not divide the picture.
+    """
+    patch_grid(Size(pixels.shape[2], pixels.shape[3]), patch)
+    return rearrange(
+        pixels,
+        "image channel (row y) (column x) -> image (row column) (y x channel)",
+        y=patch,
+        x=patch,
+    )
+
+
+def unpatchify(
+    patches: Float[Tensor, "image patch value"], patch: int, grid: Size
+) -> Float[Tensor, "image channel height width"]:
+    """The picture that `patchify` cut up; `grid` counts its patches."""
+    return rearrange(
+        patches,
+        "image (row column) (y x channel) -> image channel (row y) (column x)",
+        row=grid.height,
+        column=grid.width,
+        y=patch,
+        x=patch,
+    )
+
+
 class ConvolutionalStem(nn.Module):
     """Small strided convolutions in place of one large one (Xiao et al., 2021, section 4).
 

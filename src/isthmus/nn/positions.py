@@ -40,8 +40,14 @@ class FixedGridPositions(nn.Module):
     from 1 down to 1/10000.
     """
 
-    def __init__(self, *, grid: Size, width: int) -> None:
+    def __init__(self, *, grid: Size, width: int, stored: bool = False) -> None:
         """Write the table of a grid.
+
+        Args:
+            grid: The usual height and width, in patches.
+            width: Size of a vector.
+            stored: Whether the table belongs to the weights, as in MAE's files, which hold and count it with a row of
+                zeros for CLS in front.
 
         Raises:
             ValueError: The width cannot be split into sines and cosines of two coordinates.
@@ -53,12 +59,19 @@ class FixedGridPositions(nn.Module):
             )
         self.grid = grid
         self.width = width
-        self.register_buffer("table", sincos_table(grid, width), persistent=False)
+        self.num_before = 1 if stored else 0
+        table = torch.cat([torch.zeros(self.num_before, width), sincos_table(grid, width)])
+        self.register_buffer("table", table, persistent=stored)
 
     def forward(self, grid: Size) -> Float[Tensor, "patch dim"]:
         """The position vectors of a grid, row by row."""
-        table = self.get_buffer("table")
+        table = self.get_buffer("table")[self.num_before :]
         return table if grid == self.grid else sincos_table(grid, self.width).to(table)
+
+    @property
+    def num_stored(self) -> int:
+        """Numbers that the weights hold of it."""
+        return self.get_buffer("table").numel() if self.num_before else 0
 
 
 def sincos_table(grid: Size, width: int) -> Float[Tensor, "patch dim"]:

@@ -2,13 +2,23 @@
 
 from typing import final
 
+import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Contrasts, Encoded, Progress, Term
-from isthmus.objectives.representations import Representations, check_size, representations_of, similarities
+from isthmus.objectives.representations import (
+    Block,
+    Representations,
+    check_size,
+    representations_of,
+    share_in_blocks,
+    similarities,
+    whole,
+)
 
 
 @final
@@ -37,16 +47,33 @@ class Contrastive:
         Raises:
             ValueError: The batch has a single picture: with nothing to contrast the loss is zero for any model.
         """
-        num_images = representations.image_views.shape[0]
-        check_size(num_images)
-        logits = similarities(representations.image_views, representations.text_vectors)
-        logits = logits * self.model.logit_scale()
-        own = representations.image_of_text
-        to_image = functional.cross_entropy(logits.T, own, label_smoothing=self.label_smoothing)
-        belongs = functional.one_hot(own, num_images).T.to(logits.dtype)
-        shares = belongs / belongs.sum(dim=1, keepdim=True)
-        to_text = functional.cross_entropy(logits, shares, label_smoothing=self.label_smoothing)
-        return (to_text + to_image) / 2
+        return share_in_blocks(self, representations, whole(representations))
+
+    def share(self, representations: Representations, block: Block) -> Float[Tensor, ""]:
+        """Half of what the block's pictures lose among all texts, and half of what its texts lose among all pictures.
+
+        Raises:
+            ValueError: The batch has a single picture.
+        """
+        check_size(representations)
+        views, texts, own = (
+            representations.image_views,
+            representations.text_vectors,
+            representations.image_of_text,
+        )
+        scale = self.model.logit_scale()
+        to_text = scale * similarities(views[block.images], texts)
+        to_image = scale * similarities(views, texts[block.texts])
+        rows = torch.arange(views.shape[0], device=own.device)[block.images]
+        belongs = (rearrange(rows, "image -> image 1") == own).to(to_text.dtype)
+        targets = belongs / belongs.sum(dim=1, keepdim=True)
+        lost = functional.cross_entropy(
+            to_text, targets, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        found = functional.cross_entropy(
+            to_image.T, own[block.texts], reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return (lost / views.shape[0] + found / texts.shape[0]) / 2
 
     def __call__(self, encoded: Encoded, batch: Batch, progress: Progress) -> dict[str, Term]:
         """One term, `contrastive`."""

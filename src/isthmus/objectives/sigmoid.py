@@ -10,7 +10,15 @@ from torch.nn import functional
 
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Contrasts, Encoded, Progress, Term
-from isthmus.objectives.representations import Representations, check_size, representations_of, similarities
+from isthmus.objectives.representations import (
+    Block,
+    Representations,
+    check_size,
+    representations_of,
+    share_in_blocks,
+    similarities,
+    whole,
+)
 
 
 @final
@@ -38,19 +46,40 @@ class Sigmoid:
         Raises:
             ValueError: The batch has a single picture, so there is no pair that does not belong together.
         """
-        num_images = representations.image_views.shape[0]
-        check_size(num_images)
-        logits = similarities(representations.image_views, representations.text_vectors)
-        logits = logits * self.model.logit_scale()
-        bias = self.model.logit_bias()
-        if bias is not None:
-            logits = logits + bias
-        rows = rearrange(torch.arange(num_images, device=logits.device), "image -> image 1")
-        signs = torch.where(rows == representations.image_of_text, 1.0, -1.0)
-        return -functional.logsigmoid(signs * logits).sum() / num_images
+        return share_in_blocks(self, representations, whole(representations))
+
+    def share(self, representations: Representations, block: Block) -> Float[Tensor, ""]:
+        """What the block's pictures lose on all texts; texts have no loss of their own.
+
+        Raises:
+            ValueError: The batch has a single picture.
+        """
+        check_size(representations)
+        pairs = Representations(
+            image_views=representations.image_views[block.images],
+            text_vectors=representations.text_vectors,
+            image_of_text=representations.image_of_text - block.images.start,
+        )
+        total = sum_of_pairs(pairs, scale=self.model.logit_scale(), bias=self.model.logit_bias())
+        return total / representations.image_views.shape[0]
 
     def __call__(self, encoded: Encoded, batch: Batch, progress: Progress) -> dict[str, Term]:
         """One term, `sigmoid`."""
         del progress
         total = self.loss(self.representations(encoded, batch)) * len(batch)
         return {"sigmoid": Term(sum=total, count=len(batch))}
+
+
+def sum_of_pairs(
+    representations: Representations, *, scale: Float[Tensor, ""], bias: Float[Tensor, ""] | None
+) -> Float[Tensor, ""]:
+    """-log sigmoid(±(scale x similarity + bias)) over all pairs: plus where they belong together, else minus.
+
+    A text whose picture is not among the representations belongs to none of them.
+    """
+    logits = scale * similarities(representations.image_views, representations.text_vectors)
+    if bias is not None:
+        logits = logits + bias
+    rows = torch.arange(logits.shape[0], device=logits.device)
+    belongs = rearrange(rows, "image -> image 1") == representations.image_of_text
+    return -functional.logsigmoid(torch.where(belongs, logits, -logits)).sum()

@@ -68,12 +68,22 @@ class RetrievalExample:
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StripExample:
+    """Several states of one picture side by side in one image, and a number about it as `label`."""
+
+    picture: Picture
+    label: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
     """Rows of the test set to look at; `chosen_by` is a sentence on how they were picked."""
 
     answers: tuple[AnswerExample, ...] = ()
     captions: tuple[CaptionExample, ...] = ()
     retrievals: tuple[RetrievalExample, ...] = ()
+    strips: tuple[StripExample, ...] = ()
     chosen_by: str = ""
 
 

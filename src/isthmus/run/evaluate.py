@@ -13,9 +13,11 @@ from isthmus.data.sources.llava import LlavaConversations
 from isthmus.data.sources.shards import Shards
 from isthmus.run.captioning import judge_captions
 from isthmus.run.classes import judge_probe, judge_zero_shot
+from isthmus.run.classification import judge_classification
 from isthmus.run.load import LoadedRun, load
 from isthmus.run.pictures import usable
 from isthmus.run.questions import judge_answers
+from isthmus.run.reconstruction import judge_reconstruction
 from isthmus.run.regions import judge_regions
 from isthmus.run.report import write_run_report
 from isthmus.run.retrieval import judge_retrieval
@@ -84,6 +86,10 @@ def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int
             judged = judge_probe(loaded, rows, settings, seed=loaded.seed)
         case "regions":
             judged = judge_regions(loaded, rows, seed=loaded.seed)
+        case "reconstruction":
+            judged = judge_reconstruction(loaded, rows, seed=loaded.seed)
+        case "classification":
+            judged = judge_classification(loaded, rows, seed=loaded.seed)
     for example in judged["examples"]:
         # Numbers of rows in the source, so that the report finds the pictures.
         example["row"] = good[example["row"]]

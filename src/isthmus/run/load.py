@@ -8,6 +8,8 @@ from PIL import Image
 
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
+from isthmus.config.model import DualEncoder, LanguageModel
+from isthmus.config.model import VisionLanguageModel as VisionLanguage
 from isthmus.core.devices import keep_freed_memory, number_format
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
@@ -132,8 +134,6 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
         raise CheckpointError(
             f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"
         )
-    if not (directory.final / "tokenizer.json").is_file():
-        raise CheckpointError(f"{directory.final} has no tokenizer.json; restore it from a copy")
     if model is not None and model not in recipe.models:
         names = ", ".join(recipe.models) or "none, as its recipe has one model"
         raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
@@ -143,6 +143,9 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
     else:
         alone, tokenizer, template = recipe.alone(model), directory.tokenizer(model), None
         weights = directory.stage(alone.stages[-1].name)
+    reads = isinstance(alone.final_model, VisionLanguage | DualEncoder | LanguageModel)
+    if reads and not (tokenizer / "tokenizer.json").is_file():
+        raise CheckpointError(f"{tokenizer} has no tokenizer.json; restore it from a copy")
     workshop = open_workshop(alone, options or RunOptions(), tokenizer_folder=tokenizer, template=template)
     load_weights(workshop.model, weights)
     workshop.model.eval().requires_grad_(requires_grad=False)

@@ -8,8 +8,10 @@ from einops import reduce
 from isthmus.build.workshop import vision_of
 from isthmus.core.errors import DataError, UsageError
 from isthmus.core.randomness import seed_of
+from isthmus.data.classes import ClassProcessor
 from isthmus.data.controls import BlankPictures, ExchangedPictures, picture_ids
 from isthmus.data.marked import everywhere
+from isthmus.data.masked import MaskedImageProcessor
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import VisionLanguageProcessor
@@ -17,6 +19,9 @@ from isthmus.data.samples import Source
 from isthmus.data.tally import Met, Tally
 from isthmus.evaluation.controls import most_similar_other, shuffled
 from isthmus.run.load import LoadedRun
+
+SeesPictures = VisionLanguageProcessor | DualEncoderProcessor | MaskedImageProcessor | ClassProcessor
+"""Processors that prepare pictures."""
 
 _PICTURES_AT_ONCE = 16
 _LOG = logging.getLogger(__name__)
@@ -30,7 +35,7 @@ def usable(loaded: LoadedRun, source: Source) -> tuple[list[int], tuple[str, ...
         UsageError: The run's model looks at no pictures.
     """
     reader = loaded.workshop.processor
-    if not isinstance(reader, VisionLanguageProcessor | DualEncoderProcessor):
+    if not isinstance(reader, SeesPictures):
         raise UsageError(f"{loaded.directory.path} holds a model that looks at no pictures")
     tally = Tally(num_samples=len(source), format=source.format)
     good: list[int] = []
@@ -60,7 +65,7 @@ def with_controls(loaded: LoadedRun, source: Source, *, seed: int) -> tuple[dict
     """
     ids = picture_ids(source, len(source))
     reader = loaded.workshop.processor
-    assert isinstance(reader, VisionLanguageProcessor | DualEncoderProcessor)
+    assert isinstance(reader, SeesPictures)
     vectors = mean_features(loaded, source)
     sources: dict[str, Source] = {
         "real": source,
@@ -75,7 +80,7 @@ def with_controls(loaded: LoadedRun, source: Source, *, seed: int) -> tuple[dict
 def mean_features(loaded: LoadedRun, source: Source) -> torch.Tensor:
     """The mean patch token of each sample's first picture."""
     processor = loaded.workshop.processor
-    assert isinstance(processor, VisionLanguageProcessor | DualEncoderProcessor)
+    assert isinstance(processor, SeesPictures)
     vision = vision_of(loaded.workshop.model)
     device = next(vision.parameters()).device
     vectors = []

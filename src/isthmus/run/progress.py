@@ -94,6 +94,43 @@ class Progress:
         self._console.print(line, markup=False)
 
 
+@final
+class Counter:
+    """Counts things up to a number that is known, as a bar or as a line now and then."""
+
+    def __init__(self, name: str, total: int, options: RunOptions) -> None:
+        self._name = name
+        self._total = total
+        self._console = console_of(options)
+        self._shown = (0, 0.0)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        rest = (TextColumn("{task.fields[values]}"), TimeRemainingColumn())
+        self._bar = Bar(*columns, *rest, console=self._console) if options.terminal else None
+        self._task = self._bar.add_task(name, total=total, values="") if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, count: int, values: str) -> None:
+        """Show how many there are."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=count, values=values)
+            return
+        before, at = self._shown
+        if count != before and (count == self._total or time.monotonic() - at >= _SECONDS_BETWEEN_LINES):
+            self._shown = (count, time.monotonic())
+            said = f"{count:,} of {self._total:,} {self._name}"
+            self._console.print(f"{said}, {values}" if values else said, markup=False)
+
+
 def _values(record: Record, prefix: str) -> str:
     return ", ".join(
         f"{name.removeprefix(prefix)} {value:.4g}"

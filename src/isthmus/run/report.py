@@ -53,7 +53,7 @@ def write_run_report(directory: RunDirectory) -> Path:
     """
     recipe, measured = directory.read_recipe(), directory.read_results()
     logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.stages}
-    examples, example_notes = examples_of(recipe, measured)
+    examples, example_notes = examples_of(recipe, measured, directory.path)
     model, model_notes = _model(directory, recipe, measured)
     notes = (*model_notes, *_stage_notes(directory, recipe, measured, logs), *example_notes)
     content = ReportContent(

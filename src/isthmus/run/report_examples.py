@@ -1,6 +1,7 @@
 """The rows of the latest evaluation that a run's page shows, chosen so that mistakes are among them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 from PIL import Image
@@ -16,6 +17,7 @@ from isthmus.reports.examples import (
     Picture,
     RetrievalExample,
     RetrievalHit,
+    StripExample,
     choose_rows,
 )
 from isthmus.run.report_results import split_of
@@ -30,11 +32,12 @@ MAX_PX = 640
 """Pictures are shrunk to this as soon as they are read: 60 large photos at once would fill the memory."""
 
 
-def examples_of(recipe: Recipe, measured: Json) -> tuple[Examples, tuple[str, ...]]:
+def examples_of(recipe: Recipe, measured: Json, folder: Path) -> tuple[Examples, tuple[str, ...]]:
     """Twelve rows of the latest evaluation with their pictures, and sentences on what had to be left out.
 
     Answers are evenly spaced with at least three mistakes, captions the best, middling and worst by CIDEr, retrievals
-    evenly spaced by rank. Answers are shown without pictures where these cannot be read; the other two are left out.
+    evenly spaced by rank; strips of pictures lie in the run directory, `folder`. Answers are shown without pictures
+    where these cannot be read; the others are left out.
     """
     rows = measured.get("examples", [])
     if not rows or recipe.evaluation is None:
@@ -43,7 +46,7 @@ def examples_of(recipe: Recipe, measured: Json) -> tuple[Examples, tuple[str, ..
     album = _Album(recipe, name)
     where = f"the {len(rows):,} rows of {name}"
     match recipe.evaluation.task:
-        case "questions":
+        case "questions" | "classification":
             chosen = choose_rows([row["right"] for row in rows], NUM_EXAMPLES)
             said = f"Evenly spaced over {where}, with at least three mistakes where there are."
             answers = tuple(_answer(rows[index], album) for index in chosen)
@@ -59,6 +62,10 @@ def examples_of(recipe: Recipe, measured: Json) -> tuple[Examples, tuple[str, ..
             total = _num_candidates(recipe, measured, name, rows)
             found = [_retrieval(rows[index], album, total) for index in spread_by_rank(ranks, NUM_EXAMPLES)]
             return Examples(retrievals=tuple(filter(None, found)), chosen_by=said), album.notes()
+        case "reconstruction":
+            strips = [_strip(row, folder) for row in rows if "strip" in row]
+            said = f"The first {len(strips)} of {where}: the picture, what the encoder saw of it, and what was rebuilt."
+            return Examples(strips=tuple(filter(None, strips)), chosen_by=said), ()
         case "zero_shot" | "probe" | "regions":
             return Examples(), ()
 
@@ -144,6 +151,14 @@ def _answer(row: Json, album: _Album) -> AnswerExample:
         kind=row["kind"],
         blank_answer=row["blank_answer"],
     )
+
+
+def _strip(row: Json, folder: Path) -> StripExample | None:
+    file = folder / row["strip"]
+    if not file.is_file():
+        return None
+    picture = Picture(image=file.read_bytes(), name=f"row {row['row']}")
+    return StripExample(picture=picture, label=f"error {row['error']:.3f}")
 
 
 def _caption(row: Json, album: _Album) -> CaptionExample | None:

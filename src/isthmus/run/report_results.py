@@ -78,14 +78,16 @@ def results_of(recipe: Recipe, measured: Json) -> Results:
     for split in sorted(evaluations, key=lambda name: (name != headline, name)):
         judged = evaluations[split]
         match judged["task"]:
-            case "questions" if split == headline:
+            case "questions" | "classification" if split == headline:
                 controls = _controls(judged)
-            case "questions":
+            case "questions" | "classification":
                 tables.append(_answers_table(split, judged))
             case "captioning":
                 tables += _caption_tables(split, judged)
             case "retrieval":
                 tables += _retrieval_tables(split, judged)
+            case "reconstruction":
+                tables.append(_reconstruction_table(split, judged))
             case "zero_shot" | "probe" | "regions":
                 tables.append(_accuracy_table(split, judged))
     return Results(controls=controls, metrics=tuple(tables))
@@ -97,6 +99,14 @@ def _accuracy_table(split: str, judged: Json) -> MetricTable:
     title = f"{_CHOICES[judged['task']]} on {split}"
     note = f"{_rows(judged)} By chance {100 * judged['chance']:.1f}% would be right."
     return _table(title, columns, {"accuracy": "right"}, percent=True, note=note)
+
+
+def _reconstruction_table(split: str, judged: Json) -> MetricTable:
+    """The error of hidden patches, beside that of simpler predictions."""
+    words = {"one_colour": "one colour a patch", "shuffled": "another picture's patches seen"}
+    columns = {"real": judged["metrics"]} | {words[name]: one for name, one in judged["controls"].items()}
+    note = f"{_rows(judged)} Mean squared error of hidden patches, in the units that were learnt; lower is better."
+    return _table(f"Hidden patches on {split}", columns, {"error": "error"}, note=note)
 
 
 def _controls(judged: Json) -> Controls:

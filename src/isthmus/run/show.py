@@ -11,7 +11,14 @@ from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
 from isthmus.config.load import load_recipe
-from isthmus.config.model import DualEncoder, LanguageModel, Model, VisionLanguageModel
+from isthmus.config.model import (
+    Classifier,
+    DualEncoder,
+    LanguageModel,
+    MaskedImageModel,
+    Model,
+    VisionLanguageModel,
+)
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
@@ -210,6 +217,10 @@ def kinds_of(config: Model) -> dict[str, str]:
                 "image_head": config.image_head.pooling,
                 "text": config.text.kind,
             }
+        case MaskedImageModel():
+            return {"vision": config.vision.kind, "predictor": config.predictor.kind}
+        case Classifier():
+            return {"vision": config.vision.kind, "head": config.pooling}
         case LanguageModel():
             return {"language": config.language.kind}
         case QFormerPretrainer():

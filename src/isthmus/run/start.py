@@ -82,7 +82,7 @@ class Start:
 
     def _check_words(self, readers: list[str], workshop: Workshop) -> None:
         """Refuse parts whose words have other ids here."""
-        if not readers or self.tokenizer is None:
+        if not readers or self.tokenizer is None or workshop.tokenizer is None:
             return
         if load_tokenizer(str(self.tokenizer)).get_vocab() != workshop.tokenizer.get_vocab():
             raise CheckpointError(

@@ -31,17 +31,17 @@ from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
+from isthmus.run.sitting import Sitting
 from isthmus.run.start import Start
-from isthmus.run.validation import Validation
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
-from isthmus.training.checkpoint import CheckpointIdentity, CheckpointStore
+from isthmus.training.checkpoint import CheckpointIdentity
 from isthmus.training.durability import sync
+from isthmus.training.launch import first_alone, processes_of_run, wait_for_all
 from isthmus.training.lock import DirectoryLock
-from isthmus.training.metrics import MetricsLog
 from isthmus.training.parameters import TrainableModule, set_trainable
 from isthmus.training.recomputation import recompute_activations
-from isthmus.training.settings import Services, StageResult
+from isthmus.training.settings import StageResult
 from isthmus.training.signals import StopAsked, StopSignals
 from isthmus.training.trainer import Trainer
 
@@ -68,25 +68,34 @@ def train(
     if dry_run:
         return _rehearse(recipe, options)
     directory = RunDirectory(out)
-    directory.make()
-    with DirectoryLock(out), StopSignals() as stop:
-        directory.begin(recipe, resume=resume)
-        results: list[StageResult] = []
-        workshop = None
-        for name, indices in groupby(range(len(recipe.stages)), key=lambda index: recipe.stages[index].model):
-            workshop = _open(recipe, name, directory, options)
-            _store_features(workshop, stop)
-            first = _first_weights(workshop)
-            for index in indices:
-                put_back(workshop.model, first)
-                start = Start.of(recipe, index, directory)
-                results.append(
-                    _run_stage(workshop, start, directory, resume=resume, options=options, stop=stop)
-                )
+    with processes_of_run(options.device) as processes, StopSignals() as stop:
+        sitting = Sitting(resume=resume, options=options, stop=stop, processes=processes)
+        if not sitting.writes:
+            with sitting.in_silence() as silent:
+                return _run_stages(recipe, directory, silent)
+        directory.make()
+        with DirectoryLock(out):
+            directory.begin(recipe, resume=resume)
+            return _run_stages(recipe, directory, sitting)
+
+
+def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> dict[str, Any]:
+    """Build each model, then train its stages one after another; process 0 writes, others only compute."""
+    results: list[StageResult] = []
+    workshop = None
+    for name, indices in groupby(range(len(recipe.stages)), key=lambda index: recipe.stages[index].model):
+        with first_alone(sitting.processes):
+            workshop = _open(recipe, name, directory, sitting.options)
+            _store_features(workshop, sitting.stop)
+        first = _first_weights(workshop)
+        for index in indices:
+            put_back(workshop.model, first)
+            results.append(_run_stage(workshop, Start.of(recipe, index, directory), directory, sitting))
+    summary = {"run": str(directory.path), "stages": [_summary(result) for result in results]}
+    if sitting.writes:
         if workshop is None or recipe.final_name != recipe.stages[-1].model:
-            workshop = _open(recipe, recipe.final_name, directory, options)
+            workshop = _open(recipe, recipe.final_name, directory, sitting.options)
         _hand_on(workshop, directory)
-        summary = {"run": str(out), "stages": [_summary(result) for result in results]}
         directory.add_results(summary)
         write_run_report(directory)
     return summary
@@ -136,15 +145,7 @@ def sources_of(stages: Sequence[TrainStage]) -> list[str]:
     ]
 
 
-def _run_stage(
-    workshop: Workshop,
-    start: Start,
-    directory: RunDirectory,
-    *,
-    resume: bool,
-    options: RunOptions,
-    stop: StopSignals,
-) -> StageResult:
+def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sitting: Sitting) -> StageResult:
     """Train one stage, or read its result where an earlier sitting finished it."""
     stage = start.stage
     folder = directory.stage(stage.name)
@@ -158,42 +159,32 @@ def _run_stage(
     recompute_activations(model, stage.recompute)
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
-    with (
-        BatchStream(
-            processor=workshop.processor_of(stage),
-            source=workshop.source(stage.data),
-            options=stream_options(workshop.recipe, stage),
-        ) as stream,
-        Progress(stage.name, options) as progress,
-    ):
+    with sitting.stream(workshop, stage) as stream, Progress(stage.name, sitting.options) as progress:
         settings = stage_settings(workshop.recipe, stage, steps_per_epoch=stream.steps_per_epoch)
         identity = CheckpointIdentity.here(
             recipe_hash=directory.recipe_hash, frozen_hash=frozen_hash(model, split)
         )
-        settings = replace(settings, device=device, precision=options.precision)
+        settings = replace(settings, device=device, precision=sitting.options.precision)
         trainer = Trainer(
             model=model,
             split=split,
             objectives=build_objectives(stage, workshop.model),
             stream=stream,
             settings=settings,
-            services=Services(
-                validate=Validation.of(stage, workshop, stop),
-                log=MetricsLog(folder / "metrics.jsonl", trackers=[progress]),
-                checkpoints=CheckpointStore(folder / "checkpoints", identity=identity),
-                stop=stop,
-                incidents=folder,
-            ),
+            services=sitting.services(workshop, stage, folder=folder, identity=identity, progress=progress),
         )
-        result = trainer.run(resume=resume)
-        replace_json(folder / "data.json", asdict(stream.report()))
-    learnt = (*carried, *stage.train)
-    save_weights(
-        workshop.model,
-        tuple(part for part in workshop.recipe.final_model.part_names if part in learnt),
-        folder,
-    )
-    replace_json(folder / RESULT, asdict(result))
+        result = trainer.run(resume=sitting.resume)
+        if sitting.writes:
+            replace_json(folder / "data.json", asdict(stream.report()))
+    if sitting.writes:
+        learnt = (*carried, *stage.train)
+        save_weights(
+            workshop.model,
+            tuple(part for part in workshop.recipe.final_model.part_names if part in learnt),
+            folder,
+        )
+        replace_json(folder / RESULT, asdict(result))
+    wait_for_all(sitting.processes)
     return result
 
 
@@ -215,7 +206,9 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     last = directory.stage(workshop.recipe.stages[-1].name)
     save_weights(workshop.model, saved_parts(last), unfinished)
-    workshop.tokenizer.save_pretrained(unfinished)
+    tokenizer = workshop.tokenizer
+    if tokenizer is not None:
+        tokenizer.save_pretrained(unfinished)
     template = workshop.template
     if template is not None:
         (unfinished / TEMPLATE).write_text(template.to_json(), encoding="utf-8")
@@ -225,7 +218,8 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
     if isinstance(workshop.model, LanguageModelOnly):
         merge_lora(workshop.model.language.network)
         workshop.model.language.save_as_checkpoint(unfinished / "language")
-        workshop.tokenizer.save_pretrained(unfinished / "language")
+        assert tokenizer is not None
+        tokenizer.save_pretrained(unfinished / "language")
     unfinished.rename(directory.final)
     sync(directory.path)
 

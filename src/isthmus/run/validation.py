@@ -68,7 +68,8 @@ class Validation:
             self._stop.check()
             moved = batch.to(device)
             self._add(moved, right, counts)
-            if moved.num_images == len(moved) > 1:
+            # What is hidden of a picture is predicted from the rest of it: there is no other picture to exchange.
+            if moved.masked is None and moved.num_images == len(moved) > 1:
                 others = exchange_pictures(moved, next_pictures(moved))
                 self._add(others, shuffled, defaultdict(int))
         values = {f"val.{name}": right[name] / counts[name] for name in counts}

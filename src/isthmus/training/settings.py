@@ -6,25 +6,16 @@ from pathlib import Path
 from typing import Protocol, final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from isthmus.core.batch import Batch
 from isthmus.core.devices import Precision
 from isthmus.core.errors import RecipeError
 from isthmus.training.audit import AUDITED_STEPS
 from isthmus.training.checkpoint import CheckpointStore
+from isthmus.training.distributed import Alone, Processes
 from isthmus.training.metrics import MetricsLog
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.signals import StopSignals
-
-AllSum = Callable[[Float[Tensor, " count"]], Float[Tensor, " count"]]
-"""Sums a vector over all processes of a run; one process has nothing to add."""
-
-
-def alone(counts: Float[Tensor, " count"]) -> Float[Tensor, " count"]:
-    """The `AllSum` of a run with one process."""
-    return counts
 
 
 class Stream(Protocol):
@@ -86,7 +77,7 @@ class Services:
         checkpoints: Where states go; without it nothing is saved.
         stop: Noted stop signals.
         incidents: Where a guard writes what it saw.
-        all_sum: Sums counts over processes.
+        processes: The processes that train together.
     """
 
     validate: Callable[[int], Mapping[str, float]] | None = None
@@ -94,7 +85,7 @@ class Services:
     checkpoints: CheckpointStore | None = None
     stop: StopSignals | None = None
     incidents: Path | None = None
-    all_sum: AllSum = alone
+    processes: Processes = field(default_factory=Alone)
 
 
 @final

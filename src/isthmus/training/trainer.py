@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import final
 
@@ -52,7 +51,7 @@ class Trainer:
         self._model = model
         self._split = split
         self._loss = SharedLoss(
-            model=model, objectives=objectives, settings=settings, all_sum=services.all_sum
+            model=model, objectives=objectives, settings=settings, processes=services.processes
         )
         self._stream = stream
         self._settings = settings
@@ -88,6 +87,7 @@ class Trainer:
         is_over = self._is_over()
         if must_validate:
             self._validate()
+            self._stop_if_asked()
         set_modes(self._model)
         while not is_over:
             self._train_step()
@@ -106,15 +106,12 @@ class Trainer:
         batches = self._stream.micro_batches(step)
         rows = [name for batch in batches for name in batch.sample_ids]
         counts = self._loss.global_counts(batches, step)
-        torch.manual_seed(seed_of(self._settings.seed, self._settings.stage, step))
         self._optimizer.zero_grad()
-        losses: Counter[str] = Counter()
-        for batch in batches:
-            loss, values = self._loss.share_of(batch.to(self._settings.device), progress, counts)
-            self._finite.check_losses(step, values, batch.sample_ids)
-            if loss.requires_grad:
-                loss.backward()
-            losses.update(values)
+        losses = self._loss.backward(
+            batches, progress, counts, lambda values, names: self._finite.check_losses(step, values, names)
+        )
+        losses = self._summed(losses)
+        num_rows = len(rows) * self._services.processes.num
         norm = self._clip_gradient()
         self._finite.check_gradient(step, norm, rows, self._split)
         lr = set_learning_rate(
@@ -130,8 +127,15 @@ class Trainer:
             self._audit.conclude()
         self._step = step + 1
         self._record(
-            losses, counts, lr=lr, gradient_norm=norm, num_rows=len(rows), seconds=time.monotonic() - started
+            losses, counts, lr=lr, gradient_norm=norm, num_rows=num_rows, seconds=time.monotonic() - started
         )
+
+    def _summed(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """Losses and gradients of all processes: each has computed its part of both."""
+        processes = self._services.processes
+        processes.sum_gradients(self._split.trainable.values())
+        total = processes.all_sum(torch.tensor(list(losses.values()), dtype=torch.float64))
+        return dict(zip(losses, total.tolist(), strict=True))
 
     def _clip_gradient(self) -> float:
         """The norm of the whole gradient, which is shortened to the clip afterwards."""
@@ -207,12 +211,23 @@ class Trainer:
             self._window.restore(checkpoint.state["window"])
             self._validation = checkpoint.state["validation"]
             self._seconds_before = checkpoint.state["seconds"]
+        self._agree()
         if self._step < self._settings.audit_steps:
             self._audit = TrainingAudit(self._model, self._split, num_steps=self._settings.audit_steps)
         return must_validate
 
+    def _agree(self) -> None:
+        """See that all processes start from the same step and the same bits."""
+        latest = self._services.processes.any_of(self._step)
+        if latest != self._step:
+            raise CheckpointError(
+                f"process {self._services.processes.rank} would start at step {self._step} and another one at step "
+                f"{latest}; all processes of a run have to see the same run directory"
+            )
+        self._services.processes.copy_from_first(self._state.gather().values())
+
     def _save(self, *, must_validate: bool = False) -> None:
-        if self._services.checkpoints is not None:
+        if self._services.checkpoints is not None and self._services.processes.rank == 0:
             state = {
                 "window": self._window.to_json(),
                 "validation": self._validation,
@@ -222,7 +237,8 @@ class Trainer:
             self._services.checkpoints.save(self._step, self._state.gather(), state)
 
     def _stop_if_asked(self) -> None:
-        number = None if self._services.stop is None else self._services.stop.received
+        stop = self._services.stop
+        number = None if stop is None else self._services.processes.any_of(stop.received)
         if number is None:
             return
         self._save()
@@ -264,8 +280,12 @@ class Trainer:
 
     def _is_over(self) -> bool:
         minutes = self._settings.minutes
-        is_late = minutes is not None and self._step > 0 and self._seconds() >= 60 * minutes
-        return self._step >= self._settings.num_steps or is_late
+        if minutes is not None and self._step > 0:
+            is_late = self._seconds() >= 60 * minutes
+            # Clocks differ, but all processes have to end after the same step.
+            if self._services.processes.any_of(1 if is_late else None):
+                return True
+        return self._step >= self._settings.num_steps
 
 
 def _is_due(step: int, every: int | None) -> bool:

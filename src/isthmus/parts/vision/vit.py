@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isthmus.core.sizes import Size
 from isthmus.nn.patches import ConvolutionalStem, PatchEmbedding, patch_grid
 from isthmus.nn.positions import FixedGridPositions, GridPositions
-from isthmus.nn.transformer import Transformer, TransformerShape
+from isthmus.nn.transformer import Block, Transformer, TransformerShape
 from isthmus.parts.vision.alpha import AlphaConvolution, add_alpha
 from isthmus.parts.vision.encoder import Features, VisionEncoder, check_final_norm, depth_of
 
@@ -25,7 +25,8 @@ class ViTForm:
         patch_bias: Whether that linear map has a bias (CLIP's has none).
         cls: The summary token: `plain` stands before the patches without a position, `placed` has a position of its
             own (CLIP), `none` is left out (SigLIP).
-        positions: Learned vectors, or fixed sines and cosines (MAE, FLIP).
+        positions: Learned vectors, or fixed sines and cosines (FLIP), which may belong to the weights (MAE).
+        last_norm: The normalisation behind the last block: a layer norm, or one by the root mean square (μOmni).
         pre_norm: Whether a layer norm stands before the first block (CLIP).
         alpha: Whether a fourth channel marks the region that is meant (Alpha-CLIP).
     """
@@ -33,7 +34,8 @@ class ViTForm:
     stem: Literal["linear", "convolutional"] = "linear"
     patch_bias: bool = True
     cls: Literal["plain", "placed", "none"] = "plain"
-    positions: Literal["learned", "sincos"] = "learned"
+    positions: Literal["learned", "sincos", "stored_sincos"] = "learned"
+    last_norm: Literal["layer", "rms"] = "layer"
     pre_norm: bool = False
     alpha: bool = False
 
@@ -79,8 +81,11 @@ class ViT(VisionEncoder):
         self.features: Features = features
         self.patch_embedding = _stem(form, patch=patch, width=shape.width)
         grid = patch_grid(self.image_size, patch)
-        learned = form.positions == "learned"
-        self.positions = (GridPositions if learned else FixedGridPositions)(grid=grid, width=shape.width)
+        self.positions = (
+            GridPositions(grid=grid, width=shape.width)
+            if form.positions == "learned"
+            else FixedGridPositions(grid=grid, width=shape.width, stored=form.positions == "stored_sincos")
+        )
         self.cls = _start(shape.width) if form.cls != "none" else None
         self.cls_position = _start(shape.width) if form.cls == "placed" else None
         self.pre_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if form.pre_norm else nn.Identity()
@@ -88,7 +93,8 @@ class ViT(VisionEncoder):
         depth = shape.num_layers if layer is None else depth_of(layer, num_layers=shape.num_layers)
         if layer is not None and final_norm:
             check_final_norm(layer, num_layers=shape.num_layers)
-        self.norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if final_norm else nn.Identity()
+        kind = nn.LayerNorm if form.last_norm == "layer" else nn.RMSNorm
+        self.norm = kind(shape.width, eps=shape.norm_eps) if final_norm else nn.Identity()
         self.not_built = tuple(f"transformer.blocks.{at}." for at in range(depth, shape.num_layers))
         """What the names of tensors begin with that the whole encoder has and this one lacks."""
         if not final_norm:
@@ -121,6 +127,36 @@ class ViT(VisionEncoder):
             kept: Of each picture the patches that are looked at, by place in the flattened grid; None: all. CLS always
                 stays. What is left out costs nothing in the blocks (Li et al., 2023, section 3).
         """
+        tokens = self.norm(self.transformer(self._embedded(pixels, kept)))
+        if self.features == "patches":
+            return tokens[:, 1:] if self.cls is not None else tokens
+        return tokens if self.features == "all" else tokens[:, :1]
+
+    @torch.no_grad()
+    def cls_attention(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image head token"]:
+        """Where CLS looks in the last block: for each head shares of CLS itself and of every patch, which add up to 1.
+
+        Raises:
+            ValueError: There is no CLS, or no block.
+        """
+        blocks = self.transformer.blocks
+        if self.cls is None or not blocks:
+            raise ValueError(
+                "this encoder has no CLS or no block, so CLS attends to nothing; use cls: plain or placed"
+            )
+        tokens = self._embedded(pixels, None)
+        for block in blocks[:-1]:
+            tokens = block(tokens)
+        last = blocks[-1]
+        assert isinstance(last, Block)
+        return last.attention.weights(last.norm1(tokens))[:, :, 0]
+
+    def _embedded(
+        self, pixels: Float[Tensor, "image channel height width"], kept: Int[Tensor, "image kept"] | None
+    ) -> Float[Tensor, "image patch dim"]:
+        """What enters the first block: CLS, where there is one, and the patches that are looked at."""
         grid = patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
         tokens = self.patch_embedding(pixels) + self.positions(grid)
         if kept is not None:
@@ -129,10 +165,7 @@ class ViT(VisionEncoder):
         if self.cls is not None:
             cls = self.cls if self.cls_position is None else self.cls + self.cls_position
             tokens = torch.cat([repeat(cls, "dim -> image 1 dim", image=pixels.shape[0]), tokens], dim=1)
-        tokens = self.norm(self.transformer(self.pre_norm(tokens)))
-        if self.features == "patches":
-            return tokens[:, 1:] if self.cls is not None else tokens
-        return tokens if self.features == "all" else tokens[:, :1]
+        return self.pre_norm(tokens)
 
 
 def _start(width: int) -> nn.Parameter:

@@ -1,0 +1,1 @@
+"""Making data with models: instruction data from captions and boxes."""

@@ -1,0 +1,150 @@
+"""Judging a masked image model: how well hidden patches are predicted, and pictures to look at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from einops import reduce, repeat
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from isthmus.core.batch import Batch
+from isthmus.core.errors import UsageError
+from isthmus.core.sizes import Size
+from isthmus.data.collate import collate
+from isthmus.data.images import ImageProcessor
+from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.samples import Source
+from isthmus.evaluation.statistics import bootstrap_mean
+from isthmus.models.masked_image_model import MaskedImageModel
+from isthmus.nn.patches import patch_grid, patchify, unpatchify
+from isthmus.objectives.masked_pixels import EPS, MaskedPixels
+from isthmus.run.load import LoadedRun
+
+FOLDER = "reconstructions"
+"""Where the pictures of the latest evaluation lie in the run directory."""
+
+_PICTURES_AT_ONCE = 64
+_NUM_SHOWN = 12
+_HIDDEN = (128, 128, 128)
+"""What stands in the place of hidden patches, in 8 bits."""
+
+
+def judge_reconstruction(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
+    """Mean squared error of hidden patches, in the units that were learnt.
+
+    The controls: one colour a patch (of patches predicted relative to themselves their own mean, else the mean of the
+    patches that are seen), and what is predicted where the patches of another picture are seen.
+
+    Raises:
+        UsageError: The run holds no model that predicts pixels.
+    """
+    model, processor = loaded.workshop.model, loaded.workshop.processor
+    if not isinstance(model, MaskedImageModel) or not isinstance(processor, MaskedImageProcessor):
+        raise UsageError(f"{loaded.directory.path} holds no masked image model; judge it by another task")
+    folder = loaded.directory.path / FOLDER
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    found: dict[str, list[float]] = {"real": [], "one_colour": [], "shuffled": []}
+    examples: list[dict[str, Any]] = []
+    with loaded.number_format():
+        for rebuilt in _rebuilt(model, processor, source):
+            for name, errors in rebuilt.errors.items():
+                found[name] += errors.tolist()
+            for number in range(len(rebuilt.batch)):
+                row = len(examples)
+                example: dict[str, Any] = {"row": row, "error": float(rebuilt.errors["real"][number])}
+                if row < _NUM_SHOWN:
+                    file = folder / f"{row}.png"
+                    rebuilt.strip(number, processor.pictures.images).save(file)
+                    example["strip"] = f"{FOLDER}/{file.name}"
+                examples.append(example)
+    generator = np.random.default_rng(seed)
+    estimates = {
+        name: {"error": bootstrap_mean(np.array(errors), generator=generator).to_json()}
+        for name, errors in found.items()
+    }
+    return {
+        "task": "reconstruction",
+        "metrics": estimates.pop("real"),
+        "controls": estimates,
+        "n": len(examples),
+        "examples": examples,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rebuilt:
+    """Some pictures, what was predicted of them, and each one's mean error under each condition."""
+
+    batch: Batch
+    patch: int
+    predicted: Float[Tensor, "image patch value"]
+    errors: dict[str, Float[Tensor, " image"]]
+
+    def strip(self, number: int, images: ImageProcessor) -> Image.Image:
+        """The picture, what the encoder saw of it, and what was seen and predicted together, side by side."""
+        assert self.batch.pixels is not None
+        assert self.batch.masked is not None
+        pixels = self.batch.pixels[number : number + 1]
+        hidden = self.batch.masked[number : number + 1].unsqueeze(-1)
+        patches = patchify(pixels, self.patch)
+        size = (pixels.shape[3], pixels.shape[2])
+        grey = patchify(images.normalised(Image.new("RGB", size, _HIDDEN)).unsqueeze(0), self.patch)
+        grid = patch_grid(Size(*pixels.shape[2:]), self.patch)
+        shown = [
+            patches,
+            torch.where(hidden, grey, patches),
+            torch.where(hidden, self.predicted[number : number + 1], patches),
+        ]
+        joined = torch.cat([unpatchify(one, self.patch, grid) for one in shown], dim=3)
+        return images.picture_of(joined[0])
+
+
+def _seen_colour(
+    patches: Float[Tensor, "image patch value"], hidden: Bool[Tensor, "image patch"]
+) -> Float[Tensor, "image patch value"]:
+    """For every patch the mean colour of those that are seen."""
+    seen = (~hidden).unsqueeze(-1)
+    mean = (patches * seen).sum(1) / seen.sum(1)
+    colour = reduce(mean, "image (pixel channel) -> image channel", "mean", channel=3)
+    return repeat(
+        colour,
+        "image channel -> image patch (pixel channel)",
+        patch=patches.shape[1],
+        pixel=patches.shape[2] // 3,
+    )
+
+
+@torch.inference_mode()
+def _rebuilt(model: MaskedImageModel, processor: MaskedImageProcessor, source: Source) -> Iterator[_Rebuilt]:
+    device = next(model.parameters()).device
+    patch = model.vision.patch_embedding.patch
+    objective = MaskedPixels(patch=patch, normalised=model.normalised)
+    for start in range(0, len(source), _PICTURES_AT_ONCE):
+        chosen = range(start, min(start + _PICTURES_AT_ONCE, len(source)))
+        rows = [processor.row(source.sample(index), choice=0) for index in chosen]
+        batch = collate(rows, pad_id=processor.pad_id).to(device)
+        assert batch.pixels is not None
+        assert batch.masked is not None
+        predicted = model.encode(batch).predictions
+        misled = model.encode(replace(batch, pixels=batch.pixels.roll(1, dims=0))).predictions
+        assert predicted is not None
+        assert misled is not None
+        targets, patches = objective.targets(batch), patchify(batch.pixels, patch)
+        means = patches.mean(dim=-1, keepdim=True)
+        blank = torch.zeros_like(targets) if model.normalised else _seen_colour(patches, batch.masked)
+        ways = {"real": predicted, "one_colour": blank, "shuffled": misled}
+        hidden = batch.masked
+        errors = {
+            name: (((way - targets).square().mean(-1) * hidden).sum(1) / hidden.sum(1)).cpu()
+            for name, way in ways.items()
+        }
+        if model.normalised:
+            # As the published demonstration does: the mean and spread that the target was freed of come back.
+            predicted = predicted * (patches.var(dim=-1, keepdim=True) + EPS).sqrt() + means
+        yield _Rebuilt(batch=batch.to("cpu"), patch=patch, predicted=predicted.cpu(), errors=errors)

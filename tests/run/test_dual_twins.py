@@ -1,0 +1,98 @@
+"""The tiny twin of each dual encoder: its loss falls within seconds, and what is locked stays as it is."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from safetensors.torch import load_file
+
+from isthmus.build.model import build_model
+from isthmus.build.text import build_tokenizer
+from isthmus.config.load import load_recipe
+
+ROWS, STEPS = 64, 40
+SHORT = ("batch_size=64", "steps=40", "optimizer.warmup_fraction=0.1", "optimizer.schedule=constant")
+
+# Bounds on the mean loss of the last ten of forty steps of 64 rows. A model that cannot tell pictures apart has ln 64 =
+# 4.16 by the softmax loss. Measured: CLIP_MEASURED
+CHANCE = math.log(ROWS)
+TWINS = {"clip": 3.95, "siglip": 4.95, "flip": 3.95, "lit": 2.8}
+
+
+def trained(name: str, run: Path, *changes: str) -> list[list[float]]:
+    """The losses of each stage, in a process of its own, where shapes are not checked."""
+    stages = [stage.name for stage in load_recipe(f"tiny/{name}").stages]
+    short = [f"stages.{stage}.{change}" for stage in stages for change in SHORT]
+    process = small.apart("train", f"tiny/{name}", *short, *changes, "--out", str(run))
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    losses = []
+    for stage in stages:
+        lines = (run / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        losses.append([record["loss"] for record in records if record["kind"] == "train"])
+    print(name, [[round(x, 2) for x in one] for one in losses])
+    return losses
+
+
+def last(losses: list[float]) -> float:
+    return sum(losses[-10:]) / 10
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_the_loss_of_a_twin_falls(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISTHMUS_CACHE", str(tmp_path / "cache"))
+    few = ["data.train.num_samples=600"] if name == "lit" else []
+    short = ["stages.unmasked.steps=1"] if name == "flip" else []
+    losses = trained(name, tmp_path / "run", *few, *short)
+    assert len(losses[0]) == STEPS
+    assert last(losses[0]) < TWINS[name] < losses[0][0]
+    final = load_file(tmp_path / "run" / "final" / "model.safetensors")
+    assert any(key.startswith("vision.") for key in final) == (name != "lit"), (
+        "a locked encoder is not even saved"
+    )
+
+
+def test_the_twin_of_alpha_clip_moves_what_it_should(tmp_path: Path) -> None:
+    changes = ["stages.pretrain.steps=2", "stages.regions.steps=12"]
+    losses = trained("alpha_clip", tmp_path / "run", *changes)
+    assert [len(one) for one in losses] == [2, 12]
+    assert all(map(math.isfinite, losses[1]))
+    before = load_file(tmp_path / "run" / "pretrain" / "model.safetensors")
+    after = load_file(tmp_path / "run" / "regions" / "model.safetensors")
+    text = [name for name in before if name.startswith(("text.", "scale."))]
+    assert text
+    assert all(torch.equal(before[name], after[name]) for name in text), (
+        "the text encoder is frozen, bit for bit"
+    )
+    vision = "vision.patch_embedding.projection.weight"
+    assert not torch.equal(before[vision], after[vision])
+    recipe = load_recipe("tiny/alpha_clip")
+    model = build_model(recipe.model, tokenizer=build_tokenizer(recipe.model, recipe.data, kept=None))
+    alpha = "vision.patch_embedding.projection.alpha.weight"
+    assert model.state_dict()[alpha].abs().max() == 0
+    assert after[alpha].abs().max() > 0
+
+
+def test_twins_differ_from_the_large_ones_in_size_alone() -> None:
+    sizes = {"image_size", "patch", "width", "layers", "heads", "mean", "std", "resize", "weights"}
+    for name in ("clip", "siglip", "flip"):
+        large, twin = load_recipe(name).model, load_recipe(f"tiny/{name}").model
+        assert large.vision.model_dump(exclude=sizes) == twin.vision.model_dump(exclude=sizes)
+        assert large.image_head == twin.image_head
+        for key in ("pool", "activation", "norm_eps", "head_bias"):
+            assert getattr(large.text, key) == getattr(twin.text, key), (name, key)
+        assert large.scale_init == twin.scale_init
+        shares = [
+            [stage.patches_kept for stage in load_recipe(which).stages] for which in (name, f"tiny/{name}")
+        ]
+        assert shares[0] == shares[1]
+    large, twin = load_recipe("lit"), load_recipe("tiny/lit")
+    assert large.stages[0].train == twin.stages[0].train == ("text", "scale")
+    assert large.model.image_head.projection == twin.model.image_head.projection is False
+    large, twin = load_recipe("alpha_clip"), load_recipe("tiny/alpha_clip")
+    assert large.stages[-1].train == twin.stages[-1].train
+    assert large.stages[-1].whole == twin.stages[-1].whole == 0.1

@@ -1,0 +1,197 @@
+"""Models that learn from pictures without texts: MAE, ViTTiny, classifiers, from recipe to report."""
+
+import json
+from pathlib import Path
+
+import pytest
+import small
+import torch
+
+from isthmus.config.load import load_recipe
+from isthmus.core.sizes import Size
+from isthmus.data.images import ImageProcessor
+from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.processor import PictureReader
+from isthmus.data.sources.scenes import SceneSource
+from isthmus.nn.patches import patchify, unpatchify
+from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.connectors.linear import LinearConnector
+from isthmus.parts.vision.vit import ViT, ViTForm
+
+MAE = (
+    f"name: small-mae\nseed: 3\n{small.DATA}model:\n  kind: masked_image_model\n"
+    "  vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: stored_sincos, features: all}\n"
+    "  predictor: {width: 8, layers: 1, heads: 2, normalised: false}\nstages:\n"
+    + small.stage(
+        "pretrain",
+        "vision, predictor",
+        "pictures",
+        objective="{masked_pixels: 1.0}",
+        validation=small.VALIDATION,
+    )
+    + "evaluation: {task: reconstruction, val: val, test: test}\n"
+)
+CLASSES = (
+    "name: small-classes\nseed: 3\ndata:\n"
+    + "".join(
+        f"  {split}: {{kind: scenes, split: {split}, num_samples: 40, image_size: 32, single: colour}}\n"
+        for split in ("train", "val", "test")
+    )
+    + f"model:\n  kind: classifier\n  vision: {small.VISION}\n"
+    "  classes: [red, orange, yellow, green, blue, purple, pink, black]\nstages:\n"
+    + small.stage(
+        "name", "vision, head", "classes", objective="{classification: 1.0}", validation=small.VALIDATION
+    )
+    + "evaluation: {task: classification, val: val, test: test}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parts", "total"),
+    [
+        ("mae", {"vision": 85_798_656, "predictor": 26_109_184}, 111_907_840),
+        ("mae_large", {"vision": 303_301_632}, 329_541_888),
+        ("mae_huge", {"vision": 630_764_800}, 657_074_508),
+        ("vit_tiny", {"vision": 916_992}, None),
+        ("vit_tiny_classifier", {"vision": 916_992}, None),
+    ],
+)
+def test_published_counts(recipe: str, parts: dict[str, int], total: int | None) -> None:
+    said = small.isthmus("show", recipe, "--json").json
+    found = {part["name"]: part["parameters"] for part in said["parts"]}
+    assert found | parts == found
+    assert total is None or said["total"] == total
+
+
+def test_the_position_tables_of_mae_never_learn() -> None:
+    (stage,) = small.isthmus("show", "mae", "--json").json["stages"]
+    assert (stage["trainable"], stage["frozen"]) == (111_655_680, 197 * (768 + 512))
+
+
+def test_mae_trains_resumes_and_shows_what_it_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.written(tmp_path / "mae.yaml", MAE)
+    assert small.isthmus("train", recipe, "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patched:
+        small.Killer("pretrain", 2).install(patched)
+        assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 130
+    assert small.isthmus("train", recipe, "--out", tmp_path / "run", "--resume").code == 0
+    assert small.final_hash(tmp_path / "run") == small.final_hash(tmp_path / "whole")
+    judged = small.isthmus("evaluate", tmp_path / "run", "--json").json
+    assert judged["n"] == 24
+    assert set(judged["controls"]) == {"one_colour", "shuffled"}
+    strips = sorted((tmp_path / "run" / "reconstructions").glob("*.png"))
+    assert len(strips) == 12
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "what was rebuilt" in page
+    assert page.count("data:image/") >= 12
+
+
+def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
+    recipe = small.written(tmp_path / "r.yaml", CLASSES)
+    assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 0
+    judged = small.isthmus("evaluate", tmp_path / "run", "--json").json
+    assert set(judged["controls"]["answers"]) == {"real", "blank", "shuffled", "wrong"}
+    assert judged["n"] == 40
+    results = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))
+    assert {row["truth"] for row in results["examples"]} <= set(
+        CLASSES.split("[")[1].split("]")[0].split(", ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (MAE.replace("features: all", "features: patches"), 2, "the predictor reads CLS and patches"),
+        (MAE.replace("rows: pictures", "rows: captions"), 2, "allowed: pictures"),
+        (MAE.replace("rows: pictures", "rows: pictures, patches_kept: 0.5"), 2, "model.masking says"),
+        (MAE.replace("{masked_pixels: 1.0}", "{next_token: 1.0}"), 2, "masked_pixels"),
+        (MAE.replace("stages:", "  masking: {masked: 0.99}\nstages:"), 2, "one of 16 patches"),
+        (CLASSES.replace("[red, orange,", "[red, red,"), 2, "each class once"),
+        (CLASSES.replace("[red, orange,", "["), 3, "expected one of model.classes"),
+        (CLASSES.replace(", single: colour", ""), 3, "has the class ''"),
+    ],
+)
+def test_mistakes_have_one_sentence(tmp_path: Path, text: str, code: int, said: str) -> None:
+    refused = small.isthmus("train", small.written(tmp_path / "r.yaml", text), "--out", tmp_path / "run")
+    assert refused.code == code, refused.err
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_masks_are_drawn_from_sample_and_choice() -> None:
+    images = ImageProcessor(size=Size(32, 32), resize="none", mean=(0.5,) * 3, std=(0.5,) * 3)
+    processor = MaskedImageProcessor(pictures=PictureReader(images=images), num_patches=196, masked=0.75)
+    source = SceneSource(split="train", num_samples=3, image_size=32)
+    one, again, later = (processor.row(source.sample(0), choice=choice) for choice in (5, 5, 6))
+    other = processor.row(source.sample(1), choice=5)
+    assert one.kept is not None
+    assert one.masked is not None
+    assert len(one.kept) == 49
+    assert int(one.masked.sum()) == 147
+    assert not one.masked[one.kept].any()
+    assert torch.equal(one.kept, again.kept)
+    assert not torch.equal(one.kept, later.kept)
+    assert not torch.equal(one.kept, other.kept)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 48), (40, 8)])
+def test_unpatchify_undoes_patchify(height: int, width: int) -> None:
+    pixels = torch.randn(2, 3, height, width)
+    patches = patchify(pixels, 8)
+    assert torch.equal(unpatchify(patches, 8, Size(height // 8, width // 8)), pixels)
+    # Rows, columns, channels: the second number of a patch is the green of its first pixel.
+    assert torch.equal(patches[:, 0, 1], pixels[:, 1, 0, 0])
+    assert torch.equal(patches[:, 0, 3], pixels[:, 0, 0, 1])
+
+
+def vit_tiny(**changes: object) -> ViT:
+    shape = TransformerShape(width=128, num_layers=4, num_heads=2)
+    settings = {"features": "all"} | changes
+    return ViT(image_size=224, patch=16, shape=shape, form=ViTForm(cls="placed", last_norm="rms"), **settings)
+
+
+def test_vit_tiny_shapes_and_sizes() -> None:
+    assert sum(parameter.numel() for parameter in vit_tiny().parameters()) == 916_992
+    assert sum(parameter.numel() for parameter in vit_tiny().transformer.blocks[0].parameters()) == 198_272
+    default = ViT(
+        image_size=224,
+        patch=16,
+        shape=TransformerShape(width=192, num_layers=12, num_heads=3),
+        form=ViTForm(cls="placed", last_norm="rms"),
+    )
+    assert sum(parameter.numel() for parameter in default.parameters()) == 5_524_224
+    pixels = torch.randn(2, 3, 224, 224)
+    assert vit_tiny().patch_embedding(pixels).shape == (2, 196, 128)
+    tokens = vit_tiny()(pixels)
+    assert tokens.shape == (2, 197, 128)
+    assert vit_tiny(features="cls")(pixels).shape == (2, 1, 128)
+    assert vit_tiny(features="patches")(pixels).shape == (2, 196, 128)
+    # The last norm is RMSNorm: the mean square of every token is one.
+    assert torch.allclose(tokens.square().mean(-1), torch.ones(2, 197), atol=1e-3)
+    projector = LinearConnector(vision_width=128, language_width=256)
+    assert projector(tokens[:, :1]).shape == (2, 1, 256)
+
+
+def test_cls_attention_is_what_the_last_block_mixes() -> None:
+    model = vit_tiny().eval()
+    pixels = torch.randn(2, 3, 224, 224)
+    looked = model.cls_attention(pixels)
+    assert looked.shape == (2, 2, 197)
+    assert torch.allclose(looked.sum(-1), torch.ones(2, 2), atol=1e-5)
+    # Brute force: values mixed by these weights are what the attention gives for CLS.
+    seen: list[torch.Tensor] = []
+    attention = model.transformer.blocks[-1].get_submodule("attention")
+    attention.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
+    with torch.no_grad():
+        model(pixels)
+        value = attention.get_submodule("qkv")(seen[0])[..., 256:].unflatten(-1, (2, 64))
+        mixed = torch.einsum("bhk,bkhd->bhd", looked, value).flatten(1)
+        assert torch.allclose(attention.get_submodule("out")(mixed), seen[1][:, 0], atol=1e-5)
+
+
+def test_vit_tiny_reads_other_sizes_by_interpolated_positions() -> None:
+    model = vit_tiny().eval()
+    assert model(torch.randn(1, 3, 160, 320)).shape == (1, 1 + 10 * 20, 128)
+    assert load_recipe("vit_tiny").model is not None
