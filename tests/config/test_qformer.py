@@ -89,7 +89,7 @@ def test_the_recipes_say_what_the_paper_says() -> None:
             FIRST,
             "rows: captions",
             "rows: captions, template: plain",
-            "a qformer_pretrainer reads texts without a chat template",
+            "a qformer_pretrainer reads no text with a chat template",
         ),
         (SECOND, "next_token: 1.0", "matching: 1.0", "found 'matching', allowed: next_token"),
         (

@@ -172,6 +172,9 @@ def _stage(
     if stage.captions == "each" and not any(name in stage.objective for name in COMPARING):
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+        allowed = "null, because hard negatives are drawn from the whole batch"
+        yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)

@@ -43,7 +43,10 @@ class Decoding:
 class Writes(Protocol):
     """A model that can continue rows: it embeds them and has a language model."""
 
-    language: LanguageModel | EncoderDecoder
+    @property
+    def language(self) -> LanguageModel | EncoderDecoder:
+        """What writes."""
+        ...
 
     def reading(self, batch: Batch) -> AbstractContextManager[Float[Tensor, "row token dim"]]:
         """Embeddings of the rows; while this lasts, the language model sees the batch's pictures."""
