@@ -21,11 +21,12 @@ class Bar:
 
 
 BARS = {
-    "clip": Bar(text_to_image=0.08, image_to_text=0.15),
-    "siglip": Bar(text_to_image=0.08, image_to_text=0.15),
-    "flip": Bar(text_to_image=0.05, image_to_text=0.10),
-    "lit": Bar(text_to_image=0.08, image_to_text=0.15),
+    "clip": Bar(text_to_image=0.06, image_to_text=0.10),
+    "siglip": Bar(text_to_image=0.06, image_to_text=0.10),
+    "flip": Bar(text_to_image=0.06, image_to_text=0.10),
+    "lit": Bar(text_to_image=0.25, image_to_text=0.50),
 }
+"""Measured, one run each: CLIP 0.108 and 0.182, SigLIP 0.121 and 0.216, FLIP 0.104 and 0.200, LiT 0.418 and 0.784."""
 
 
 def learnt(name: str, out: Path) -> tuple[dict[str, Any], float]:

@@ -59,6 +59,22 @@ def test_results_of_both_splits_stay_side_by_side(runs: small.Runs) -> None:
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="the official caption scorer's tokenizer needs java")
 @pytest.mark.timeout(120)
+def test_how_a_run_is_judged_can_be_changed_afterwards(runs: small.Runs) -> None:
+    run, _ = runs["own"]
+    shorter = ["evaluation.decoding.max_new_tokens=1", "evaluation.test=val"]
+    said = small.isthmus("evaluate", run, *shorter, "--json").json
+    assert said["changes"] == shorter
+    assert said["n"] == 20
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert all(len(row["answer"].split()) <= 1 for row in results["examples"])
+    refused = small.isthmus("evaluate", run, "seed=4")
+    assert refused.code == 2
+    assert "give keys below evaluation" in refused.sentence
+    assert small.isthmus("evaluate", run, "evaluation.decoding.beam=2").code == 2
+    # The run itself is as it was.
+    assert "changes" not in small.isthmus("evaluate", run, "--json").json
+
+
 def test_captions_are_judged_by_the_official_scores(runs: small.Runs) -> None:
     said = small.isthmus("evaluate", runs["captions"][0], "--limit", "12", "--json").json
     assert said["n"] == 12

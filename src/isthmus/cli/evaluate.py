@@ -37,6 +37,10 @@ def _rows(values: dict[str, Any], above: str) -> list[list[str]]:
 @verb(_print)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Changes below evaluation: evaluation.decoding.beams=8"),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="A source of the recipe, or a path; default: its own.")
     ] = None,
@@ -50,4 +54,6 @@ def evaluate(
     """Measure a run with the right pictures, blank ones, shuffled ones and the most similar wrong ones."""
     from isthmus.run.evaluate import evaluate as run_evaluate
 
-    return run_evaluate(run, data=data, split=split, limit=limit, options=options)
+    return run_evaluate(
+        run, data=data, split=split, limit=limit, changes=tuple(overrides or ()), options=options
+    )

@@ -1,10 +1,13 @@
 """`isthmus evaluate`: what a run can do, with intervals, and whether it comes from the picture."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from isthmus.build.sources import build_source
 from isthmus.config.evaluation import Evaluation
+from isthmus.config.load import parse_recipe, resolved_yaml
 from isthmus.core.errors import UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.samples import Source, Subset
@@ -26,7 +29,13 @@ Split = Literal["val", "test"]
 
 
 def evaluate(
-    run: Path, *, data: str | None = None, split: str = "test", limit: int | None = None, options: RunOptions
+    run: Path,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    changes: Sequence[str] = (),
+    options: RunOptions,
 ) -> dict[str, Any]:
     """Judge a run and add the numbers to its results and report.
 
@@ -36,13 +45,17 @@ def evaluate(
             recipe's own.
         split: Which of the recipe's two sources.
         limit: Most samples.
+        changes: What is judged otherwise than the run's recipe says, such as `evaluation.decoding.beams=8`; they are
+            written beside the numbers.
         options: Device, precision, seed.
 
     Raises:
-        UsageError: The recipe says nothing about evaluation, or there is no such source.
+        UsageError: The recipe says nothing about evaluation, there is no such source, or a change is not below
+            `evaluation`.
+        RecipeError: A change is a mistake.
         CheckpointError: There is no finished run.
     """
-    loaded = load(run, options)
+    loaded = _changed(load(run, options), changes)
     settings = loaded.workshop.recipe.evaluation
     if settings is None:
         raise UsageError(
@@ -51,6 +64,8 @@ def evaluate(
     name = data or (settings.val if split == "val" else settings.test)
     judged = judge(loaded, _source(loaded, name), settings, limit=limit)
     examples = judged.pop("examples")
+    if changes:
+        judged["changes"] = list(changes)
     measured = loaded.directory.read_results().get("evaluation", {})
     loaded.directory.add_results(
         {
@@ -61,6 +76,20 @@ def evaluate(
     )
     write_run_report(loaded.directory)
     return judged
+
+
+def _changed(loaded: LoadedRun, changes: Sequence[str]) -> LoadedRun:
+    """The run with other settings of evaluation."""
+    if not changes:
+        return loaded
+    recipe, origin = loaded.workshop.recipe, f"the recipe of {loaded.directory.path}"
+    changed = parse_recipe(resolved_yaml(recipe), origin, changes)
+    if changed.model_copy(update={"evaluation": recipe.evaluation}) != recipe:
+        raise UsageError(
+            f"'{' '.join(changes)}' changes more than how {loaded.directory.path} is judged, but it is trained; "
+            "give keys below evaluation, such as evaluation.decoding.beams=8"
+        )
+    return replace(loaded, workshop=replace(loaded.workshop, recipe=changed))
 
 
 def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None) -> dict[str, Any]:
