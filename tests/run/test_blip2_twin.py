@@ -19,7 +19,8 @@ def losses(folder: Path) -> list[dict[str, float]]:
 def test_both_stages_of_the_twin_learn(tmp_path: Path) -> None:
     """In a process of its own, where shapes are not checked; mean losses of the last five steps against the first.
 
-    The first stage's captions start near ln 73 = 4.3 and its contrast near ln 8 = 2.1, where guessing leaves them.
+    Measured: captions 0.54 of the first step's loss, contrast 0.85 of ln 8 where guessing leaves it, the second stage's
+    answers 0.69. Matching takes longer than seconds.
     """
     run = tmp_path / "run"
     changes = [
@@ -39,7 +40,7 @@ def test_both_stages_of_the_twin_learn(tmp_path: Path) -> None:
     assert late["captioning"] < 0.75 * first[0]["captioning"]
     assert late["contrastive"] < 0.95 * first[0]["contrastive"]
     second = losses(run / "instruct")
-    assert sum(step["loss"] for step in second[-5:]) / 5 < 0.75 * second[0]["loss"]
+    assert sum(step["loss"] for step in second[-5:]) / 5 < 0.85 * second[0]["loss"]
     represented = load_file(run / "represent" / "model.safetensors")
     model = isthmus.load(run, model="represent").workshop.model
     assert isinstance(model, QFormerPretrainer)
