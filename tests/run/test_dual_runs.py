@@ -125,6 +125,13 @@ def test_regions_need_an_encoder_that_reads_alpha(tmp_path: Path, change: dict[s
     assert f"stages.0.{said}" in outcome.err
 
 
+def test_a_batch_of_one_has_nothing_to_compare(tmp_path: Path) -> None:
+    text = small.DUAL.replace("batch_size: 8", "batch_size: 1")
+    refused = small.isthmus("train", small.written(tmp_path / "r.yaml", text), "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert "stages.0.batch_size: found 1, allowed: 2 or more" in refused.err
+
+
 def test_patches_can_only_be_left_out_of_a_vit(tmp_path: Path) -> None:
     folder = "${shared}/models/mobilenet_v2"
     text = small.DUAL.replace(small.VISION, f'{{kind: pretrained, name: "{folder}"}}')

@@ -172,6 +172,9 @@ def _stage(
     if stage.captions == "each" and not any(name in stage.objective for name in COMPARING):
         allowed = f"one or all; several captions in one row only suit the objectives {one_of(COMPARING)}"
         yield Mistake(path=(*path, "captions"), found="'each'", allowed=allowed)
+    if any(name in stage.objective for name in COMPARING) and stage.batch_size < 2:
+        allowed = "2 or more, because a picture is compared with the texts of others"
+        yield Mistake(path=(*path, "batch_size"), found=str(stage.batch_size), allowed=allowed)
     if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
         allowed = "null, because hard negatives are drawn from the whole batch"
         yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
