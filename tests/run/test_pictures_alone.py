@@ -1,16 +1,18 @@
 """Models that learn from pictures without texts: MAE, ViTTiny, classifiers, from recipe to report."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import small
 import torch
+from safetensors.torch import load_file
 
 from isthmus.config.load import load_recipe
 from isthmus.core.sizes import Size
 from isthmus.data.images import ImageProcessor
-from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.masked import MaskedImageProcessor, draw_patches
 from isthmus.data.processor import PictureReader
 from isthmus.data.sources.scenes import SceneSource
 from isthmus.nn.patches import patchify, unpatchify
@@ -21,12 +23,32 @@ from isthmus.parts.vision.vit import ViT, ViTForm
 MAE = (
     f"name: small-mae\nseed: 3\n{small.DATA}model:\n  kind: masked_image_model\n"
     "  vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: stored_sincos, features: all}\n"
-    "  predictor: {width: 8, layers: 1, heads: 2, normalised: false}\nstages:\n"
+    "  predictor: {kind: pixels, width: 8, layers: 1, heads: 2, normalised: false}\nstages:\n"
     + small.stage(
         "pretrain",
         "vision, predictor",
         "pictures",
         objective="{masked_pixels: 1.0}",
+        validation=small.VALIDATION,
+    )
+    + "evaluation: {task: reconstruction, val: val, test: test}\n"
+)
+BEIT = (
+    f"name: small-beit\nseed: 3\n{small.DATA}models:\n"
+    "  codes: {kind: visual_tokenizer, image_size: 32, tokenizer: {vocabulary: 12, patch: 8, width: 16}}\n"
+    "  see:\n    kind: masked_image_model\n"
+    "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: none, relative: true,\n"
+    "      mask_token: true, key_bias: false, layer_scale: 0.1, features: all}\n"
+    "    predictor: {kind: codes}\n    masking: {kind: blockwise, patches: 6, least_block: 2}\n"
+    "    tokenizer: {vocabulary: 12, patch: 8, width: 16}\nfinal: see\nstages:\n"
+    + small.stage("tokenize", "tokenizer", "pictures", objective="{reconstruction: 1.0}", model="codes")
+    + small.stage(
+        "pretrain",
+        "vision, predictor",
+        "pictures",
+        objective="{masked_tokens: 1.0}",
+        model="see",
+        start_from="tokenize",
         validation=small.VALIDATION,
     )
     + "evaluation: {task: reconstruction, val: val, test: test}\n"
@@ -88,6 +110,51 @@ def test_mae_trains_resumes_and_shows_what_it_rebuilt(
     assert page.count("data:image/") >= 12
 
 
+def test_beit_takes_its_tokenizer_over_and_leaves_it_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.written(tmp_path / "beit.yaml", BEIT)
+    assert small.isthmus("train", recipe, "--out", tmp_path / "whole").code == 0
+    learnt, final = (
+        load_file(tmp_path / "whole" / one / "model.safetensors") for one in ("tokenize", "final")
+    )
+    assert learnt.keys() < final.keys()
+    assert all(torch.equal(final[name], tensor) for name, tensor in learnt.items())
+    # The temperature of the choice has come down with the steps.
+    assert float(learnt["tokenizer.temperature"]) == pytest.approx((1 / 16) ** 0.75)
+    with monkeypatch.context() as patched:
+        small.Killer("tokenize", 2).install(patched)
+        assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 130
+    assert small.isthmus("train", recipe, "--out", tmp_path / "run", "--resume").code == 0
+    assert small.final_hash(tmp_path / "run") == small.final_hash(tmp_path / "whole")
+    judged = small.isthmus("evaluate", tmp_path / "run", "--json").json
+    assert {"error", "right_codes", "codes_in_use"} == set(judged["metrics"])
+    assert set(judged["controls"]) == {"one_colour", "commonest", "shuffled"}
+    assert 1 <= judged["metrics"]["codes_in_use"] <= 12
+    assert "codes in use" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "run" / "reconstructions").glob("*.png"))) == 12
+
+
+def test_a_visual_tokenizer_alone_is_judged(tmp_path: Path) -> None:
+    stages = BEIT.index("  - {kind: train, name: pretrain")
+    text = BEIT[:stages].replace("final: see\n", "") + BEIT[BEIT.index("evaluation:") :]
+    see = text.index("  see:\n")
+    text = text[:see] + text[text.index("stages:") :]
+    recipe = small.written(tmp_path / "r.yaml", text)
+    made = small.isthmus("train", recipe, "--out", tmp_path / "run")
+    assert made.code == 0, made.err
+    judged = small.isthmus("evaluate", tmp_path / "run", "--json").json
+    assert set(judged["controls"]) == {"one_colour"}
+
+
+def test_beit_counts_as_published() -> None:
+    said = small.isthmus("show", "beit", "--json").json
+    parts = {part["name"]: part["parameters"] for part in said["parts"]}
+    assert parts["vision"] + parts["predictor"] == 91_965_776
+    assert parts["vision"] == 85_666_128
+    assert said["models"]["codes"]["total"] == parts["tokenizer"]
+
+
 def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
     recipe = small.written(tmp_path / "r.yaml", CLASSES)
     assert small.isthmus("train", recipe, "--out", tmp_path / "run").code == 0
@@ -107,7 +174,18 @@ def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
         (MAE.replace("rows: pictures", "rows: captions"), 2, "allowed: pictures"),
         (MAE.replace("rows: pictures", "rows: pictures, patches_kept: 0.5"), 2, "model.masking says"),
         (MAE.replace("{masked_pixels: 1.0}", "{next_token: 1.0}"), 2, "masked_pixels"),
-        (MAE.replace("stages:", "  masking: {masked: 0.99}\nstages:"), 2, "one of 16 patches"),
+        (MAE.replace("stages:", "  masking: {kind: random, masked: 0.99}\nstages:"), 2, "one of 16 patches"),
+        (BEIT.replace("mask_token: true", "mask_token: false"), 2, "something in their place"),
+        (
+            BEIT.replace("{kind: blockwise, patches: 6, least_block: 2}", "{kind: random}"),
+            2,
+            "keeps every patch's place",
+        ),
+        (
+            BEIT.replace("    tokenizer: {vocabulary", "    tokenizer: null # {vocabulary"),
+            2,
+            "whose codes are predicted",
+        ),
         (CLASSES.replace("[red, orange,", "[red, red,"), 2, "each class once"),
         (CLASSES.replace("[red, orange,", "["), 3, "expected one of model.classes"),
         (CLASSES.replace(", single: colour", ""), 3, "has the class ''"),
@@ -122,7 +200,8 @@ def test_mistakes_have_one_sentence(tmp_path: Path, text: str, code: int, said: 
 
 def test_masks_are_drawn_from_sample_and_choice() -> None:
     images = ImageProcessor(size=Size(32, 32), resize="none", mean=(0.5,) * 3, std=(0.5,) * 3)
-    processor = MaskedImageProcessor(pictures=PictureReader(images=images), num_patches=196, masked=0.75)
+    draw = partial(draw_patches, 196, 0.75)
+    processor = MaskedImageProcessor(pictures=PictureReader(images=images), draw=draw)
     source = SceneSource(split="train", num_samples=3, image_size=32)
     one, again, later = (processor.row(source.sample(0), choice=choice) for choice in (5, 5, 6))
     other = processor.row(source.sample(1), choice=5)

@@ -1,19 +1,25 @@
 """Models that learn from pictures without texts: masked image models and classifiers."""
 
 from pathlib import Path
+from typing import assert_never
 
 from isthmus.build.names import locate
 from isthmus.build.vision import Origin, build_vision, not_here, source_of
 from isthmus.config.classifier import Classifier
-from isthmus.config.masked import MaskedImageModel
+from isthmus.config.masked import CodePredictor, Codes, MaskedImageModel, PixelPredictor, VisualTokenizer
+from isthmus.core.errors import RecipeError
 from isthmus.core.sizes import Size
+from isthmus.interop.beit import load_beit
 from isthmus.interop.mae import load_mae, read_mae_file
 from isthmus.models.classifier import ClassHead
 from isthmus.models.classifier import Classifier as ClassifierModel
 from isthmus.models.masked_image_model import MaskedImageModel as MaskedImageModelModule
+from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.nn.patches import patch_grid
 from isthmus.nn.transformer import TransformerShape
-from isthmus.parts.vision.predictor import PixelPredictor
+from isthmus.parts.vision.predictor import CodePredictor as CodePredictorPart
+from isthmus.parts.vision.predictor import PixelPredictor as PixelPredictorPart
+from isthmus.parts.vision.tokenizer import VisualTokenizer as VisualTokenizerPart
 from isthmus.parts.vision.vit import ViT
 
 _WEIGHTS = "model.weights"
@@ -29,33 +35,66 @@ def build_masked_image_model(config: MaskedImageModel, origin: Origin) -> Masked
     """
     vision = build_vision(config.vision, origin, frozen=False)
     assert isinstance(vision, ViT)
-    chosen = config.predictor
+    codes = None if config.tokenizer is None else build_tokenizer_of_pictures(config.tokenizer)
     model = MaskedImageModelModule(
         vision=vision,
-        predictor=PixelPredictor(
-            vision_width=vision.width,
-            grid=patch_grid(vision.image_size, config.vision.patch),
-            patch=config.vision.patch,
-            shape=TransformerShape(
-                width=chosen.width,
-                num_layers=chosen.layers,
-                num_heads=chosen.heads,
-                norm_eps=chosen.norm_eps,
-            ),
-        ),
-        normalised=chosen.normalised,
+        predictor=_predictor(config, vision),
+        tokenizer=codes,
+        normalised=not isinstance(config.predictor, PixelPredictor) or config.predictor.normalised,
     )
     if config.weights is not None and not origin.random:
         _fill(model, config.weights, origin)
     return model
 
 
+def _predictor(config: MaskedImageModel, vision: ViT) -> PixelPredictorPart | CodePredictorPart:
+    match config.predictor:
+        case PixelPredictor() as chosen:
+            return PixelPredictorPart(
+                vision_width=vision.width,
+                grid=patch_grid(vision.image_size, config.vision.patch),
+                patch=config.vision.patch,
+                shape=TransformerShape(
+                    width=chosen.width,
+                    num_layers=chosen.layers,
+                    num_heads=chosen.heads,
+                    norm_eps=chosen.norm_eps,
+                ),
+            )
+        case CodePredictor():
+            assert config.tokenizer is not None
+            return CodePredictorPart(vision_width=vision.width, vocabulary=config.tokenizer.vocabulary)
+        case _:
+            assert_never(config.predictor)
+
+
+def build_tokenizer_of_pictures(config: Codes) -> VisualTokenizerPart:
+    """The part that writes pictures as codes.
+
+    Raises:
+        RecipeError: A code cannot stand for that many pixels.
+    """
+    try:
+        return VisualTokenizerPart(vocabulary=config.vocabulary, patch=config.patch, width=config.width)
+    except ValueError as error:
+        raise RecipeError(f"model.tokenizer: {error}") from error
+
+
+def build_visual_tokenizer(config: VisualTokenizer) -> VisualTokenizerModel:
+    """A visual tokenizer alone."""
+    return VisualTokenizerModel(tokenizer=build_tokenizer_of_pictures(config.tokenizer))
+
+
 def _fill(model: MaskedImageModelModule, name: str, origin: Origin) -> None:
     if name.endswith(".safetensors"):
         load_mae(model, read_mae_file(Path(locate(name, path=_WEIGHTS))), name=name)
         return
+    source = source_of(name, None, origin, path=_WEIGHTS)
     try:
-        load_mae(model, source_of(name, None, origin, path=_WEIGHTS), name=name)
+        if model.tokenizer is None:
+            load_mae(model, source, name=name)
+        else:
+            load_beit(model, source, name=name)
     except OSError as error:
         raise not_here(name, _WEIGHTS, origin) from error
 
@@ -78,7 +117,7 @@ def build_classifier(config: Classifier, origin: Origin, *, frozen: frozenset[st
     return ClassifierModel(vision=vision, head=head)
 
 
-def num_patches(config: MaskedImageModel) -> int:
-    """Patches of a prepared picture."""
+def patches_of(config: MaskedImageModel) -> Size:
+    """Patches of a prepared picture, as height and width."""
     side = config.vision.image_size
-    return patch_grid(Size(side, side), config.vision.patch).area
+    return patch_grid(Size(side, side), config.vision.patch)

@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import torch
 
 from isthmus.build.dual import build_dual_encoder
-from isthmus.build.images import build_classifier, build_masked_image_model
+from isthmus.build.images import build_classifier, build_masked_image_model, build_visual_tokenizer
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
 from isthmus.build.qformer import build_qformer_pretrainer
@@ -18,6 +18,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
@@ -97,6 +98,8 @@ def _assemble(
             return LanguageModelOnly(language=language.model, lora=language.lora)
         case MaskedImageModel():
             return build_masked_image_model(config, origin)
+        case VisualTokenizer():
+            return build_visual_tokenizer(config)
         case Classifier():
             return build_classifier(config, origin, frozen=frozen)
         case QFormerPretrainer():

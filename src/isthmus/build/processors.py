@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from isthmus.build.images import num_patches
+from isthmus.build.masking import build_masking
 from isthmus.build.text import build_caption_encoder, build_codec
 from isthmus.config.language import EncoderDecoderLanguage
 from isthmus.config.model import (
@@ -12,6 +12,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
@@ -19,7 +20,7 @@ from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
 from isthmus.data.classes import ClassProcessor
 from isthmus.data.images import ImageProcessor
-from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.processor import (
     LanguageProcessor,
@@ -83,8 +84,10 @@ def build_processor(
             )
         case MaskedImageModel():
             assert images is not None
-            pictures, share = PictureReader(images=images), config.masking.masked
-            return MaskedImageProcessor(pictures=pictures, num_patches=num_patches(config), masked=share)
+            return MaskedImageProcessor(pictures=PictureReader(images=images), draw=build_masking(config))
+        case VisualTokenizer():
+            assert images is not None
+            return PictureProcessor(pictures=PictureReader(images=images))
         case Classifier():
             assert images is not None
             return ClassProcessor(

@@ -10,6 +10,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
@@ -34,7 +35,7 @@ def published_form(config: Model) -> Model:
             return config.model_copy(update=changes)
         case DualEncoder() | Classifier():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel() | MaskedImageModel() | QFormerPretrainer():
+        case LanguageModel() | MaskedImageModel() | VisualTokenizer() | QFormerPretrainer():
             return config
 
 

@@ -6,7 +6,7 @@ from typing import assert_never
 from torch import nn
 
 from isthmus.config.fitting import COMPARING
-from isthmus.config.model import LanguageModel
+from isthmus.config.model import LanguageModel, VisualTokenizer
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
 from isthmus.config.vision import VitVision
@@ -16,12 +16,15 @@ from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.model import Model
+from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.classification import Classification
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.masked_pixels import MaskedPixels
+from isthmus.objectives.masked_tokens import MaskedTokens
 from isthmus.objectives.matching import Matching
 from isthmus.objectives.next_token import NextToken
+from isthmus.objectives.reconstruction import Reconstruction
 from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.settings import StageSettings
@@ -57,7 +60,8 @@ def stream_options(recipe: Recipe, stage: TrainStage, *, rank: int = 0, num_rank
 
 def _num_patches(recipe: Recipe) -> int:
     """Patches of a picture for a ViT of our own, the only encoder that can leave some out; else 0."""
-    vision = None if isinstance(recipe.final_model, LanguageModel) else recipe.final_model.vision
+    model = recipe.final_model
+    vision = None if isinstance(model, LanguageModel | VisualTokenizer) else model.vision
     return (vision.image_size // vision.patch) ** 2 if isinstance(vision, VitVision) else 0
 
 
@@ -111,6 +115,14 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, MaskedImageModel):
                 raise _unfit(name, stage, model)
             return MaskedPixels(patch=candidate.vision.patch_embedding.patch, normalised=candidate.normalised)
+        case "masked_tokens":
+            if not isinstance(candidate, MaskedImageModel) or candidate.tokenizer is None:
+                raise _unfit(name, stage, model)
+            return MaskedTokens(candidate)
+        case "reconstruction":
+            if not isinstance(candidate, VisualTokenizerModel):
+                raise _unfit(name, stage, model)
+            return Reconstruction()
         case "classification":
             return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":

@@ -22,6 +22,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
@@ -52,7 +53,7 @@ def build_tokenizer(
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder() | QFormerPretrainer():
             tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
-        case MaskedImageModel() | Classifier():
+        case MaskedImageModel() | VisualTokenizer() | Classifier():
             return None
         case _:
             assert_never(model)

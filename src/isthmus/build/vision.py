@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from isthmus.build.names import card_file, locate
+from isthmus.config.masked import VisualTokenizer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.core.sizes import Size
@@ -60,6 +61,8 @@ def vit_shape(config: VitVision) -> TransformerShape:
         ffn_multiple=4.0 if config.ffn is None else config.ffn / config.width,
         norm_eps=config.norm_eps,
         activation=config.activation,
+        key_bias=config.key_bias,
+        layer_scale=config.layer_scale,
     )
 
 
@@ -69,6 +72,8 @@ def _vit(config: VitVision, origin: Origin) -> ViT:
         patch_bias=config.patch_bias,
         cls=config.cls,
         positions=config.positions,
+        relative=config.relative,
+        mask_token=config.mask_token,
         last_norm=config.last_norm,
         pre_norm=config.pre_norm,
         alpha=config.alpha,
@@ -171,7 +176,7 @@ def not_here(name: str, path: str, origin: Origin) -> MachineError:
     )
 
 
-def build_image_processor(config: Vision, origin: Origin) -> ImageProcessor:
+def build_image_processor(config: Vision | VisualTokenizer, origin: Origin) -> ImageProcessor:
     """How pictures become pixels for this encoder.
 
     Raises:
@@ -179,7 +184,7 @@ def build_image_processor(config: Vision, origin: Origin) -> ImageProcessor:
         RecipeError: The file cannot be used.
     """
     match config:
-        case VitVision():
+        case VitVision() | VisualTokenizer():
             return ImageProcessor(
                 size=Size(config.image_size, config.image_size),
                 resize=config.resize,

@@ -11,7 +11,7 @@ from isthmus.build.processors import build_processor
 from isthmus.build.sources import build_source
 from isthmus.build.text import build_tokenizer
 from isthmus.build.vision import Origin, build_image_processor
-from isthmus.config.model import LanguageModel
+from isthmus.config.model import LanguageModel, VisualTokenizer
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import choose_device
@@ -129,8 +129,10 @@ def open_workshop(
     _start_markers(model, tokenizer)
     images, store = None, None
     if not isinstance(config, LanguageModel):
-        images = build_image_processor(config.vision, origin)
-        if recipe.features is not None and recipe.features.store:
+        images = build_image_processor(
+            config if isinstance(config, VisualTokenizer) else config.vision, origin
+        )
+        if recipe.features is not None and recipe.features.store and not isinstance(config, VisualTokenizer):
             store = open_store(recipe.features, config=config.vision, vision=vision_of(model), images=images)
     prompt = recipe.evaluation.prompt if recipe.evaluation is not None else None
     make = partial(build_processor, config, model, tokenizer, images=images, stored=store, prompt=prompt)

@@ -15,6 +15,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage
@@ -23,7 +24,8 @@ OBJECTIVES = {
     "vision_language_model": ("next_token",),
     "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
-    "masked_image_model": ("masked_pixels",),
+    "masked_image_model": ("masked_pixels", "masked_tokens"),
+    "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
 }
@@ -37,6 +39,7 @@ ROWS = {
     "dual_encoder": ("captions", "regions"),
     "language_model": ("text", "text_answers"),
     "masked_image_model": ("pictures",),
+    "visual_tokenizer": ("pictures",),
     "classifier": ("classes",),
     "qformer_pretrainer": ("captions",),
 }
@@ -47,6 +50,7 @@ TASKS = {
     "dual_encoder": ("retrieval", "zero_shot", "probe", "regions"),
     "language_model": (),
     "masked_image_model": ("reconstruction", "probe"),
+    "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification", "probe"),
     "qformer_pretrainer": ("retrieval",),
 }
@@ -105,7 +109,7 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
             if isinstance(model.language, LlamaLanguage):
                 return ("language", "tokenizer"), model.language.tokenizer
             return None
-        case MaskedImageModel() | Classifier():
+        case MaskedImageModel() | VisualTokenizer() | Classifier():
             return None
         case _:
             assert_never(model)

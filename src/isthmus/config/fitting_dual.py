@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from isthmus.config.base import Mistake
 from isthmus.config.evaluation import Evaluation
-from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model
+from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model, VisualTokenizer
 from isthmus.config.stages import Stage
 
 
@@ -15,8 +15,8 @@ def patches_kept(
     if stage.patches_kept is None:
         return
     place, found = (*path, "patches_kept"), f"{stage.patches_kept:g}"
-    if isinstance(model, MaskedImageModel):
-        allowed = "null, because model.masking says which patches are hidden"
+    if isinstance(model, MaskedImageModel | VisualTokenizer):
+        allowed = "null, because model.masking says which patches are hidden, and a visual tokenizer sees all"
         yield Mistake(path=place, found=found, allowed=allowed)
     elif isinstance(model, LanguageModel) or model.vision.kind != "vit":
         allowed = "null, because only a vision encoder of kind vit can leave patches out"

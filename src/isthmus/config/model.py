@@ -9,7 +9,7 @@ from isthmus.config.classifier import Classifier
 from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
 from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLanguage, PretrainedLanguage
-from isthmus.config.masked import MaskedImageModel
+from isthmus.config.masked import MaskedImageModel, VisualTokenizer
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
@@ -158,7 +158,13 @@ def _language_parts(language: Language) -> tuple[str, ...]:
 
 
 Model = Annotated[
-    VisionLanguageModel | DualEncoder | LanguageModel | MaskedImageModel | Classifier | QFormerPretrainer,
+    VisionLanguageModel
+    | DualEncoder
+    | LanguageModel
+    | MaskedImageModel
+    | VisualTokenizer
+    | Classifier
+    | QFormerPretrainer,
     Field(discriminator="kind"),
 ]
 """What a recipe builds."""

@@ -18,7 +18,15 @@ from isthmus.config.base import (
 from isthmus.config.data import Rows
 
 ObjectiveName = Literal[
-    "next_token", "contrastive", "sigmoid", "masked_pixels", "classification", "matching", "captioning"
+    "next_token",
+    "contrastive",
+    "sigmoid",
+    "masked_pixels",
+    "masked_tokens",
+    "reconstruction",
+    "classification",
+    "matching",
+    "captioning",
 ]
 """The objectives there are."""
 

@@ -60,8 +60,16 @@ class VitVision(Settings):
     """Epsilon of the layer norms; 1e-5 in CLIP."""
     cls: Literal["plain", "placed", "none"] = "plain"
     """The summary token: without a position, with one of its own (CLIP), or left out (SigLIP)."""
-    positions: Literal["learned", "sincos", "stored_sincos"] = "learned"
-    """Learned vectors, or fixed sines and cosines of column and row (FLIP), which MAE's files store and count."""
+    positions: Literal["learned", "sincos", "stored_sincos", "none"] = "learned"
+    """Learned vectors, fixed sines and cosines of column and row (FLIP), which MAE's files store and count, or none."""
+    relative: bool = False
+    """Whether attention scores depend on how far two patches lie apart, by one table for all blocks (BEiT)."""
+    mask_token: bool = False
+    """Whether hidden patches have a learned vector in their place, for a masked image model of codes (BEiT)."""
+    key_bias: bool = True
+    """Whether keys have biases, as queries and values do; BEiT's have none."""
+    layer_scale: Positive | None = None
+    """What each block's updates are multiplied by at first, by learned numbers; 0.1 in BEiT; null: they are not."""
     last_norm: Literal["layer", "rms"] = "layer"
     """The normalisation behind the last block: a layer norm, or RMSNorm (Zhang and Sennrich, 2019)."""
     pre_norm: bool = False
@@ -104,7 +112,7 @@ class VitVision(Settings):
         if self.stem == "convolutional" and (self.alpha or not self.patch_bias):
             allowed = "linear, because a convolutional stem has biases and reads three channels"
             mistakes.append(Mistake(path=("stem",), found="'convolutional'", allowed=allowed))
-        if self.positions != "learned" and self.width % 4:
+        if self.positions in ("sincos", "stored_sincos") and self.width % 4:
             allowed = "a multiple of 4, because positions are sines and cosines of two coordinates"
             mistakes.append(Mistake(path=("width",), found=str(self.width), allowed=allowed))
         if self.layer is not None and not -self.layers - 1 <= self.layer <= self.layers:

@@ -40,6 +40,7 @@ class Encoded:
         text_vectors: One unit vector a text.
         hidden: Last hidden states of the language model, before its output head.
         predictions: What is predicted of each patch: its pixels, or a score for each code.
+        pictures: Pictures that were read back from their codes.
         class_scores: A score for each class, before any softmax.
     """
 
@@ -47,6 +48,7 @@ class Encoded:
     text_vectors: Float[Tensor, "text dim"] | None = None
     hidden: Float[Tensor, "row token dim"] | None = None
     predictions: Float[Tensor, "image patch value"] | None = None
+    pictures: Float[Tensor, "image channel height width"] | None = None
     class_scores: Float[Tensor, "image class"] | None = None
 
 
@@ -93,6 +95,15 @@ class PredictsTokens(Protocol):
 
     def token_logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
         """Logits of the next token at each position."""
+        ...
+
+
+@runtime_checkable
+class HasCodes(Protocol):
+    """A model that knows the code of every patch."""
+
+    def codes(self, batch: Batch) -> Int[Tensor, "image patch"]:
+        """The code of every patch, hidden or not."""
         ...
 
 

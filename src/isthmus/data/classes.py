@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import final
 
 from isthmus.core.errors import DataError
+from isthmus.data.masked import first_image
 from isthmus.data.processor import PictureReader, Processor, Purpose, Row
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import Sample
@@ -35,14 +36,10 @@ class ClassProcessor(Processor):
             DataError: The sample has no picture, or a label that is no class.
         """
         del rows, choice, purpose
-        if not sample.images:
-            raise DataError(
-                f"{sample.origin} has no picture, which a classifier needs; choose another data set"
-            )
         if sample.label not in self._numbers:
             raise DataError(
                 f"{sample.origin} has the class '{sample.label}'; expected one of model.classes: "
                 f"{', '.join(self.classes)}"
             )
-        picture = self.pictures(sample.images[0])
+        picture = self.pictures(first_image(sample))
         return Row(sample_id=sample.id, pictures=(picture,), label=self._numbers[sample.label])

@@ -10,7 +10,9 @@ from torch.nn import functional
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself, with one fused projection for queries, keys and values."""
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float = 0.0, bias: bool = True) -> None:
+    def __init__(
+        self, *, width: int, num_heads: int, dropout: float = 0.0, bias: bool = True, key_bias: bool = True
+    ) -> None:
         """Build the projections.
 
         Args:
@@ -18,6 +20,7 @@ class SelfAttention(nn.Module):
             num_heads: Number of heads.
             dropout: Fraction of attention weights dropped in training.
             bias: Whether queries, keys and values have biases; the projection back always has one.
+            key_bias: Whether keys have one where queries and values do (BEiT's have none).
         """
         super().__init__()
         if width % num_heads:
@@ -26,7 +29,8 @@ class SelfAttention(nn.Module):
             )
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.qkv = nn.Linear(width, 3 * width, bias=bias and key_bias)
+        self.query_value_bias = None if key_bias or not bias else nn.Parameter(torch.zeros(2, width))
         self.out = nn.Linear(width, width)
 
     def forward(
@@ -34,14 +38,19 @@ class SelfAttention(nn.Module):
         tokens: Float[Tensor, "batch token dim"],
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
+        bias: Float[Tensor, "head token key"] | None = None,
     ) -> Float[Tensor, "batch token dim"]:
-        """Mix the tokens; positions where `mask` is False are not attended to."""
+        """Mix the tokens; positions where `mask` is False are not attended to.
+
+        `bias` is added to each head's scores; with it every token sees every other.
+        """
+        assert bias is None or (mask is None and not causal)
         query, key, value = self._projected(tokens)
         mixed = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=_allowed(mask, causal, tokens.shape[1]),
+            attn_mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=causal and mask is None,
         )
@@ -57,11 +66,16 @@ class SelfAttention(nn.Module):
         self, tokens: Float[Tensor, "batch token dim"]
     ) -> Float[Tensor, "three batch head token width"]:
         return rearrange(
-            self.qkv(tokens),
+            self.qkv(tokens) if self.query_value_bias is None else self.qkv(tokens) + self._bias(),
             "batch token (three head dim) -> three batch head token dim",
             three=3,
             head=self.num_heads,
         )
+
+    def _bias(self) -> Float[Tensor, " dim"]:
+        assert self.query_value_bias is not None
+        query, value = self.query_value_bias
+        return torch.cat([query, torch.zeros_like(query), value])
 
 
 def _allowed(

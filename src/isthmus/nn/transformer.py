@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ class TransformerShape:
         norm_eps: Epsilon of the layer norms (1e-6 in ViT, 1e-5 in CLIP).
         qkv_bias: Whether queries, keys and values have biases.
         activation: What stands inside the feed-forward.
+        key_bias: Whether keys have biases where queries and values do (BEiT's have none).
+        layer_scale: What each block's two updates are multiplied by at first, by learned numbers, one an entry (Touvron
+            et al., 2021); None: they are not.
     """
 
     width: int
@@ -32,6 +36,8 @@ class TransformerShape:
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     activation: Activation = "gelu"
+    key_bias: bool = True
+    layer_scale: float | None = None
 
 
 class Block(nn.Module):
@@ -48,10 +54,14 @@ class Block(nn.Module):
         hidden = round(shape.width * shape.ffn_multiple)
         expand, contract = nn.Linear(shape.width, hidden), nn.Linear(hidden, shape.width)
         self.norm1 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
-        self.attention = SelfAttention(width=shape.width, num_heads=shape.num_heads, bias=shape.qkv_bias)
+        self.attention = SelfAttention(
+            width=shape.width, num_heads=shape.num_heads, bias=shape.qkv_bias, key_bias=shape.key_bias
+        )
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
         self.ffn = nn.Sequential(expand, activation_of(shape.activation), contract)
         self.dropout = nn.Dropout(shape.dropout)
+        scale = shape.layer_scale
+        self.scales = None if scale is None else nn.Parameter(torch.full((2, shape.width), scale))
         back = (shape.width * 2 * shape.num_layers) ** -0.5
         for layer, deviation in (
             (self.attention.qkv, shape.width**-0.5),
@@ -68,10 +78,12 @@ class Block(nn.Module):
         tokens: Float[Tensor, "batch token dim"],
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
+        bias: Float[Tensor, "head token key"] | None = None,
     ) -> Float[Tensor, "batch token dim"]:
         """Update every token once."""
-        tokens = tokens + self.dropout(self.attention(self.norm1(tokens), mask, causal))
-        return tokens + self.dropout(self.ffn(self.norm2(tokens)))
+        first, second = (1.0, 1.0) if self.scales is None else self.scales
+        tokens = tokens + self.dropout(first * self.attention(self.norm1(tokens), mask, causal, bias))
+        return tokens + self.dropout(second * self.ffn(self.norm2(tokens)))
 
 
 class Transformer(nn.Module):
@@ -87,8 +99,9 @@ class Transformer(nn.Module):
         tokens: Float[Tensor, "batch token dim"],
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
+        bias: Float[Tensor, "head token key"] | None = None,
     ) -> Float[Tensor, "batch token dim"]:
-        """Run all blocks."""
+        """Run all blocks; `bias` is added to the scores of each."""
         for block in self.blocks:
-            tokens = block(tokens, mask, causal)
+            tokens = block(tokens, mask, causal, bias)
         return tokens

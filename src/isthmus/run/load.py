@@ -8,7 +8,7 @@ from PIL import Image
 
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
-from isthmus.config.model import Classifier, MaskedImageModel
+from isthmus.config.model import Classifier, MaskedImageModel, VisualTokenizer
 from isthmus.core.devices import keep_freed_memory, number_format
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
@@ -140,7 +140,7 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
     alone = recipe.alone(recipe.final_name if is_final else model)
     weights = directory.final if is_final else directory.stage(alone.stages[-1].name)
     tokenizer = directory.final if is_final else directory.tokenizer(model)
-    reads = not isinstance(alone.final_model, MaskedImageModel | Classifier)
+    reads = not isinstance(alone.final_model, MaskedImageModel | VisualTokenizer | Classifier)
     if reads and not (tokenizer / "tokenizer.json").is_file():
         raise CheckpointError(f"{tokenizer} has no tokenizer.json; restore it from a copy")
     workshop = open_workshop(

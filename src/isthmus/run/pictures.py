@@ -11,7 +11,7 @@ from isthmus.core.randomness import seed_of
 from isthmus.data.classes import ClassProcessor
 from isthmus.data.controls import BlankPictures, ExchangedPictures, picture_ids
 from isthmus.data.marked import everywhere
-from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.pictures import BadSample
 from isthmus.data.processor import VisionLanguageProcessor
@@ -20,7 +20,9 @@ from isthmus.data.tally import Met, Tally
 from isthmus.evaluation.controls import most_similar_other, shuffled
 from isthmus.run.load import LoadedRun
 
-SeesPictures = VisionLanguageProcessor | DualEncoderProcessor | MaskedImageProcessor | ClassProcessor
+SeesPictures = (
+    VisionLanguageProcessor | DualEncoderProcessor | MaskedImageProcessor | PictureProcessor | ClassProcessor
+)
 """Processors that prepare pictures."""
 
 _PICTURES_AT_ONCE = 16

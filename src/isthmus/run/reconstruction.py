@@ -16,60 +16,75 @@ from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.data.collate import collate
 from isthmus.data.images import ImageProcessor
-from isthmus.data.masked import MaskedImageProcessor
+from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.samples import Source
 from isthmus.evaluation.statistics import bootstrap_mean
 from isthmus.models.masked_image_model import MaskedImageModel
+from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.nn.patches import patch_grid, patchify, unpatchify
 from isthmus.objectives.masked_pixels import EPS, MaskedPixels
+from isthmus.parts.vision.tokenizer import VisualTokenizer
+from isthmus.run.codes import judge_codes
 from isthmus.run.load import LoadedRun
-
-FOLDER = "reconstructions"
-"""Where the pictures of the latest evaluation lie in the run directory."""
+from isthmus.run.strips import StripFolder
 
 _PICTURES_AT_ONCE = 64
-_NUM_SHOWN = 12
 _HIDDEN = (128, 128, 128)
 """What stands in the place of hidden patches, in 8 bits."""
 
 
 def judge_reconstruction(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
+    """How well hidden patches are predicted, as pixels or as codes, or pictures given back from their codes.
+
+    Raises:
+        UsageError: The run holds no model of this kind.
+    """
+    model, processor = loaded.workshop.model, loaded.workshop.processor
+    strips = StripFolder(loaded.directory.path)
+    with loaded.number_format():
+        match model, processor:
+            case VisualTokenizerModel(), PictureProcessor():
+                found = judge_codes(model, processor, source, strips, seed=seed)
+            case MaskedImageModel(tokenizer=VisualTokenizer()), MaskedImageProcessor():
+                found = judge_codes(model, processor, source, strips, seed=seed)
+            case MaskedImageModel(), MaskedImageProcessor():
+                found = _judge_pixels(model, processor, source, strips, seed=seed)
+            case _:
+                raise UsageError(
+                    f"{loaded.directory.path} holds no masked image model; judge it by another task"
+                )
+    return {"task": "reconstruction"} | found
+
+
+def _judge_pixels(
+    model: MaskedImageModel,
+    processor: MaskedImageProcessor,
+    source: Source,
+    strips: StripFolder,
+    *,
+    seed: int,
+) -> dict[str, Any]:
     """Mean squared error of hidden patches, in the units that were learnt.
 
     The controls: one colour a patch (of patches predicted relative to themselves their own mean, else the mean of the
     patches that are seen), and what is predicted where the patches of another picture are seen.
-
-    Raises:
-        UsageError: The run holds no model that predicts pixels.
     """
-    model, processor = loaded.workshop.model, loaded.workshop.processor
-    if not isinstance(model, MaskedImageModel) or not isinstance(processor, MaskedImageProcessor):
-        raise UsageError(f"{loaded.directory.path} holds no masked image model; judge it by another task")
-    folder = loaded.directory.path / FOLDER
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     found: dict[str, list[float]] = {"real": [], "one_colour": [], "shuffled": []}
     examples: list[dict[str, Any]] = []
-    with loaded.number_format():
-        for rebuilt in _rebuilt(model, processor, source):
-            for name, errors in rebuilt.errors.items():
-                found[name] += errors.tolist()
-            for number in range(len(rebuilt.batch)):
-                row = len(examples)
-                example: dict[str, Any] = {"row": row, "error": float(rebuilt.errors["real"][number])}
-                if row < _NUM_SHOWN:
-                    file = folder / f"{row}.png"
-                    rebuilt.strip(number, processor.pictures.images).save(file)
-                    example["strip"] = f"{FOLDER}/{file.name}"
-                examples.append(example)
+    for rebuilt in _rebuilt(model, processor, source):
+        for name, errors in rebuilt.errors.items():
+            found[name] += errors.tolist()
+        for number in range(len(rebuilt.batch)):
+            example: dict[str, Any] = {"row": len(examples), "error": float(rebuilt.errors["real"][number])}
+            if strips.has_room:
+                example["strip"] = strips.save(rebuilt.strip(number, processor.pictures.images))
+            examples.append(example)
     generator = np.random.default_rng(seed)
     estimates = {
         name: {"error": bootstrap_mean(np.array(errors), generator=generator).to_json()}
         for name, errors in found.items()
     }
     return {
-        "task": "reconstruction",
         "metrics": estimates.pop("real"),
         "controls": estimates,
         "n": len(examples),
@@ -86,8 +101,8 @@ class _Rebuilt:
     predicted: Float[Tensor, "image patch value"]
     errors: dict[str, Float[Tensor, " image"]]
 
-    def strip(self, number: int, images: ImageProcessor) -> Image.Image:
-        """The picture, what the encoder saw of it, and what was seen and predicted together, side by side."""
+    def strip(self, number: int, images: ImageProcessor) -> list[Image.Image]:
+        """The picture, what the encoder saw of it, and what was seen and predicted together."""
         assert self.batch.pixels is not None
         assert self.batch.masked is not None
         pixels = self.batch.pixels[number : number + 1]
@@ -101,8 +116,7 @@ class _Rebuilt:
             torch.where(hidden, grey, patches),
             torch.where(hidden, self.predicted[number : number + 1], patches),
         ]
-        joined = torch.cat([unpatchify(one, self.patch, grid) for one in shown], dim=3)
-        return images.picture_of(joined[0])
+        return [images.picture_of(unpatchify(one, self.patch, grid)[0]) for one in shown]
 
 
 def _seen_colour(

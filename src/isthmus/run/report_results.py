@@ -87,7 +87,7 @@ def results_of(recipe: Recipe, measured: Json) -> Results:
             case "retrieval":
                 tables += _retrieval_tables(split, judged)
             case "reconstruction":
-                tables.append(_reconstruction_table(split, judged))
+                tables += _reconstruction_tables(split, judged)
             case "zero_shot" | "probe" | "regions":
                 tables.append(_accuracy_table(split, judged))
     return Results(controls=controls, metrics=tuple(tables))
@@ -101,12 +101,20 @@ def _accuracy_table(split: str, judged: Json) -> MetricTable:
     return _table(title, columns, {"accuracy": "right"}, percent=True, note=note)
 
 
-def _reconstruction_table(split: str, judged: Json) -> MetricTable:
-    """The error of hidden patches, beside that of simpler predictions."""
-    words = {"one_colour": "one colour a patch", "shuffled": "another picture's patches seen"}
+def _reconstruction_tables(split: str, judged: Json) -> Iterable[MetricTable]:
+    """The error, and for codes the share that is named right, beside simpler predictions."""
+    words = {
+        "one_colour": "one colour",
+        "commonest": "the commonest code",
+        "shuffled": "another picture's patches seen",
+    }
     columns = {"real": judged["metrics"]} | {words[name]: one for name, one in judged["controls"].items()}
-    note = f"{_rows(judged)} Mean squared error of hidden patches, in the units that were learnt; lower is better."
-    return _table(f"Hidden patches on {split}", columns, {"error": "error"}, note=note)
+    names = {"error": "error", "right_codes": "right codes", "codes_in_use": "codes in use"}
+    note = (
+        f"{_rows(judged)} Error: mean squared, in the units that were learnt; lower is better. Codes in use: how many "
+        "equally frequent codes would be as varied."
+    )
+    yield _table(f"Pictures rebuilt on {split}", columns, names, note=note)
 
 
 def _controls(judged: Json) -> Controls:
@@ -201,8 +209,10 @@ def _optional(measured: Json, name: str) -> Estimate | None:
     return _estimate(measured[name]) if name in measured else None
 
 
-def _estimate(measured: Json) -> Estimate:
-    """An estimate as `evaluation` writes it, with `accuracy` and `interval` or with `value`, `low` and `high`."""
+def _estimate(measured: Json | float) -> Estimate:
+    """What `evaluation` measured: with `accuracy` and `interval`, with `value`, `low` and `high`, or a bare number."""
+    if not isinstance(measured, Mapping):
+        return Estimate(value=measured)
     if "accuracy" in measured:
         low, high = measured["interval"]
         return Estimate(value=measured["accuracy"], interval=(low, high), n=measured["n"])

@@ -18,6 +18,7 @@ from isthmus.config.model import (
     MaskedImageModel,
     Model,
     VisionLanguageModel,
+    VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
@@ -218,7 +219,13 @@ def kinds_of(config: Model) -> dict[str, str]:
                 "text": config.text.kind,
             }
         case MaskedImageModel():
-            return {"vision": config.vision.kind, "predictor": config.predictor.kind}
+            return {
+                "vision": config.vision.kind,
+                "predictor": config.predictor.kind,
+                "tokenizer": "discrete VAE",
+            }
+        case VisualTokenizer():
+            return {"tokenizer": "discrete VAE"}
         case Classifier():
             return {"vision": config.vision.kind, "head": config.pooling}
         case LanguageModel():

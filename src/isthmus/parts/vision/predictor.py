@@ -1,4 +1,4 @@
-"""What stands behind a masked encoder while it learns: from what it saw to the pixels of every patch (MAE)."""
+"""What stands behind a masked encoder while it learns: from what it saw to pixels (MAE) or codes (BEiT)."""
 
 from typing import final
 
@@ -58,3 +58,21 @@ class PixelPredictor(nn.Module):
         # CLS has the position zero, as in the published tables.
         every = self.transformer(torch.cat([seen[:, :1], places], dim=1))
         return self.head(self.norm(every))[:, 1:]
+
+
+@final
+class CodePredictor(nn.Module):
+    """One linear layer from an encoder's patch to a score for each code (Bao et al., 2022, section 2.3).
+
+    Args:
+        vision_width: Size of the encoder's tokens.
+        vocabulary: How many codes there are.
+    """
+
+    def __init__(self, *, vision_width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(vision_width, vocabulary)
+
+    def forward(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image patch code"]:
+        """Scores of every code for every patch."""
+        return self.head(patches)

@@ -5,12 +5,13 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.core.sizes import Size
 from isthmus.nn.patches import ConvolutionalStem, PatchEmbedding, patch_grid
 from isthmus.nn.positions import FixedGridPositions, GridPositions
+from isthmus.nn.relative import RelativeBias
 from isthmus.nn.transformer import Block, Transformer, TransformerShape
 from isthmus.parts.vision.alpha import AlphaConvolution, add_alpha
 from isthmus.parts.vision.encoder import Features, VisionEncoder, check_final_norm, depth_of
@@ -25,7 +26,9 @@ class ViTForm:
         patch_bias: Whether that linear map has a bias (CLIP's has none).
         cls: The summary token: `plain` stands before the patches without a position, `placed` has a position of its
             own (CLIP), `none` is left out (SigLIP).
-        positions: Learned vectors, or fixed sines and cosines (FLIP), which may belong to the weights (MAE).
+        positions: Learned vectors, fixed sines and cosines (FLIP), which may belong to the weights (MAE), or none.
+        relative: Whether attention scores depend on how far two patches lie apart (BEiT).
+        mask_token: Whether hidden patches have a learned vector in their place (BEiT).
         last_norm: The normalisation behind the last block: a layer norm, or one by the root mean square (μOmni).
         pre_norm: Whether a layer norm stands before the first block (CLIP).
         alpha: Whether a fourth channel marks the region that is meant (Alpha-CLIP).
@@ -34,7 +37,9 @@ class ViTForm:
     stem: Literal["linear", "convolutional"] = "linear"
     patch_bias: bool = True
     cls: Literal["plain", "placed", "none"] = "plain"
-    positions: Literal["learned", "sincos", "stored_sincos"] = "learned"
+    positions: Literal["learned", "sincos", "stored_sincos", "none"] = "learned"
+    relative: bool = False
+    mask_token: bool = False
     last_norm: Literal["layer", "rms"] = "layer"
     pre_norm: bool = False
     alpha: bool = False
@@ -81,11 +86,9 @@ class ViT(VisionEncoder):
         self.features: Features = features
         self.patch_embedding = _stem(form, patch=patch, width=shape.width)
         grid = patch_grid(self.image_size, patch)
-        self.positions = (
-            GridPositions(grid=grid, width=shape.width)
-            if form.positions == "learned"
-            else FixedGridPositions(grid=grid, width=shape.width, stored=form.positions == "stored_sincos")
-        )
+        self.positions = _positions(form, grid=grid, width=shape.width)
+        self.relative = RelativeBias(grid=grid, num_heads=shape.num_heads) if form.relative else None
+        self.mask_token = _start(shape.width) if form.mask_token else None
         self.cls = _start(shape.width) if form.cls != "none" else None
         self.cls_position = _start(shape.width) if form.cls == "placed" else None
         self.pre_norm = nn.LayerNorm(shape.width, eps=shape.norm_eps) if form.pre_norm else nn.Identity()
@@ -119,6 +122,7 @@ class ViT(VisionEncoder):
         self,
         pixels: Float[Tensor, "image channel height width"],
         kept: Int[Tensor, "image kept"] | None = None,
+        masked: Bool[Tensor, "image cell"] | None = None,
     ) -> Float[Tensor, "image patch dim"]:
         """Encode pictures whose sides the patch divides.
 
@@ -126,8 +130,10 @@ class ViT(VisionEncoder):
             pixels: The pictures; with a fourth channel where the encoder has alpha.
             kept: Of each picture the patches that are looked at, by place in the flattened grid; None: all. CLS always
                 stays. What is left out costs nothing in the blocks (Li et al., 2023, section 3).
+            masked: True where the mask token stands in a patch's place (Bao et al., 2022, section 2.3).
         """
-        tokens = self.norm(self.transformer(self._embedded(pixels, kept)))
+        embedded = self._embedded(pixels, kept, masked)
+        tokens = self.norm(self.transformer(embedded, bias=self._bias(pixels, kept)))
         if self.features == "patches":
             return tokens[:, 1:] if self.cls is not None else tokens
         return tokens if self.features == "all" else tokens[:, :1]
@@ -146,19 +152,39 @@ class ViT(VisionEncoder):
             raise ValueError(
                 "this encoder has no CLS or no block, so CLS attends to nothing; use cls: plain or placed"
             )
-        tokens = self._embedded(pixels, None)
+        tokens = self._embedded(pixels, None, None)
         for block in blocks[:-1]:
             tokens = block(tokens)
         last = blocks[-1]
         assert isinstance(last, Block)
+        assert self.relative is None
         return last.attention.weights(last.norm1(tokens))[:, :, 0]
 
-    def _embedded(
+    def _grid(self, pixels: Float[Tensor, "image channel height width"]) -> Size:
+        return patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
+
+    def _bias(
         self, pixels: Float[Tensor, "image channel height width"], kept: Int[Tensor, "image kept"] | None
+    ) -> Float[Tensor, "head token key"] | None:
+        """What relative positions add to the attention scores."""
+        if self.relative is None:
+            return None
+        assert kept is None
+        return self.relative(self._grid(pixels))
+
+    def _embedded(
+        self,
+        pixels: Float[Tensor, "image channel height width"],
+        kept: Int[Tensor, "image kept"] | None,
+        masked: Bool[Tensor, "image cell"] | None,
     ) -> Float[Tensor, "image patch dim"]:
         """What enters the first block: CLS, where there is one, and the patches that are looked at."""
-        grid = patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
-        tokens = self.patch_embedding(pixels) + self.positions(grid)
+        tokens = self.patch_embedding(pixels)
+        if masked is not None:
+            assert self.mask_token is not None
+            tokens = torch.where(masked.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        if self.positions is not None:
+            tokens = tokens + self.positions(self._grid(pixels))
         if kept is not None:
             index = rearrange(kept, "image kept -> image kept 1").expand(-1, -1, tokens.shape[2])
             tokens = tokens.gather(1, index)
@@ -166,6 +192,16 @@ class ViT(VisionEncoder):
             cls = self.cls if self.cls_position is None else self.cls + self.cls_position
             tokens = torch.cat([repeat(cls, "dim -> image 1 dim", image=pixels.shape[0]), tokens], dim=1)
         return self.pre_norm(tokens)
+
+
+def _positions(form: ViTForm, *, grid: Size, width: int) -> GridPositions | FixedGridPositions | None:
+    match form.positions:
+        case "learned":
+            return GridPositions(grid=grid, width=width)
+        case "none":
+            return None
+        case _:
+            return FixedGridPositions(grid=grid, width=width, stored=form.positions == "stored_sincos")
 
 
 def _start(width: int) -> nn.Parameter:
