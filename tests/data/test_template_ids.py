@@ -28,6 +28,7 @@ GPT2 = {
     "llava_plain": "<|endoftext|> <image> <image> Ċ the Ċ «was Ġit Ċ» and Ċ «she Ċ»",
     "flamingo": ("<|endoftext|> <image> <image> Ċ the Ċ «was Ġit <|endofchunk|>» and Ċ «she <|endofchunk|>»"),
     "prefix": ("<image> <image> <|endoftext|> Ċ the «Ġwas Ġit <|endoftext|>» and «Ġshe <|endoftext|>»"),
+    "blip2": "<image> <image> <|endoftext|> Ċ the «Ġwas Ġit Ċ» and «Ġshe Ċ»",
     "vicuna_v0": (
         "<|endoftext|> the ### Human : Ġ <image> <image> Ċ the ### Assistant : «Ġwas Ġit ###» Human : "
         "Ġand ### Assistant : «Ġshe ###»"
@@ -76,6 +77,7 @@ STORIES = {
         "<s> <image> <image> <0x0A> t he <0x0A> «▁was ▁it <|endofchunk|>» ▁and <0x0A> «▁she <|endofchunk|>»"
     ),
     "prefix": "<image> <image> <s> <0x0A> t he «▁was ▁it </s>» ▁and «▁she </s>»",
+    "blip2": "<image> <image> <s> <0x0A> t he «▁was ▁it <0x0A>» ▁and «▁she <0x0A>»",
     "vicuna_v0": (
         "<s> ▁the ▁ <0x23> <0x23> <0x23> H u m an : ▁ <image> <image> <0x0A> t he ▁ <0x23> <0x23> <0x23> "
         "A s s is t an t : «▁was ▁it ▁ <0x23> <0x23> <0x23>» ▁H u m an : ▁and ▁ <0x23> <0x23> <0x23> A s "

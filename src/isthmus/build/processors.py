@@ -82,17 +82,13 @@ def build_processor(
                 captions=build_caption_encoder(config, tokenizer),
                 marks=isinstance(config, DualEncoder) and config.marks_regions,
             )
-        case MaskedImageModel():
+        case MaskedImageModel() | VisualTokenizer():
             assert images is not None
-            return MaskedImageProcessor(pictures=PictureReader(images=images), draw=build_masking(config))
-        case VisualTokenizer():
-            assert images is not None
-            return PictureProcessor(pictures=PictureReader(images=images))
+            return _pictures_alone(config, PictureReader(images=images))
         case Classifier():
             assert images is not None
-            return ClassProcessor(
-                pictures=PictureReader(images=images, stored=stored), classes=config.classes
-            )
+            pictures = PictureReader(images=images, stored=stored)
+            return ClassProcessor(pictures=pictures, classes=config.classes)
         case LanguageModel():
             assert tokenizer is not None
             return LanguageProcessor(
@@ -100,6 +96,15 @@ def build_processor(
             )
         case _:
             assert_never(config)
+
+
+def _pictures_alone(
+    config: MaskedImageModel | VisualTokenizer, pictures: PictureReader
+) -> MaskedImageProcessor | PictureProcessor:
+    """Rows of pictures without texts, some of whose patches are hidden where that is learnt from."""
+    if isinstance(config, VisualTokenizer):
+        return PictureProcessor(pictures=pictures)
+    return MaskedImageProcessor(pictures=pictures, draw=build_masking(config))
 
 
 def _tokens_per_image(
