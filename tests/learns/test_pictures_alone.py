@@ -1,4 +1,4 @@
-"""The tiny twin of MAE, whole: hidden patches are predicted from those that are seen, and not from anything else."""
+"""The tiny twins of MAE and BEiT, whole: hidden patches are predicted from those that are seen, not from anything else."""
 
 from pathlib import Path
 
@@ -29,3 +29,20 @@ def test_the_twin_of_mae_rebuilds_what_it_does_not_see(
         )
     assert error["high"] < SHARE_OF_ONE_COLOUR * colour["low"]
     assert error["high"] < SHARE_OF_SHUFFLED * shuffled["low"]
+
+
+@pytest.mark.learns
+def test_the_twin_of_beit_names_codes_that_it_does_not_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measured once: error 0.155 against 0.628 for one colour; right codes 0.567, the commonest 0.522, shuffled 0.463."""
+    train(load_recipe("tiny/beit"), out=tmp_path / "run", options=RunOptions())
+    judged = evaluate(tmp_path / "run", split="test", options=RunOptions())
+    metrics, controls = judged["metrics"], judged["controls"]
+    with capsys.disabled():
+        print(f"\ntiny/beit: {metrics}, {controls}")
+    assert metrics["error"]["high"] < 0.5 * controls["one_colour"]["error"]["low"]
+    assert metrics["codes_in_use"] > 3
+    right = metrics["right_codes"]["low"]
+    assert right > controls["commonest"]["right_codes"]["high"] + 0.01
+    assert right > controls["shuffled"]["right_codes"]["high"] + 0.03
