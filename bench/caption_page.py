@@ -140,6 +140,9 @@ def _write_scores(page: Page, judged: Sequence[Judged], best: tuple[Judged, str]
     )
     page.head(f"Goals, {best[0].name} ({best[1]})")
     page.table(["", "found", "goal", ""], [list(row) for row in _goals(best[0])])
+    for one in judged:
+        if "changes" in one.found:
+            page.say(f"{one.name} was judged with {' '.join(one.found['changes'])}, chosen on validation.")
 
 
 def _gap(controls: dict[str, Any]) -> str:
