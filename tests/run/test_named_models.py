@@ -95,7 +95,9 @@ def test_another_model_can_be_handed_on(tmp_path: Path) -> None:
     )
     made = small.isthmus("train", small.written(tmp_path / "r.yaml", text), "--out", tmp_path / "run")
     assert made.code == 0, made.err
-    assert _tensors(tmp_path / "run" / "final").keys() == _tensors(tmp_path / "run" / "contrast").keys()
+    final, learnt = (_tensors(tmp_path / "run" / one) for one in ("final", "contrast"))
+    assert final.keys() == learnt.keys()
+    assert all(torch.equal(final[name], tensor) for name, tensor in learnt.items())
     assert small.isthmus("evaluate", tmp_path / "run", "--json").json["n"] == 24
 
 

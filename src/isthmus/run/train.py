@@ -95,6 +95,7 @@ def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> di
     if sitting.writes:
         if workshop is None or recipe.final_name != recipe.stages[-1].model:
             workshop = _open(recipe, recipe.final_name, directory, sitting.options)
+            load_weights(workshop.model, directory.stage(workshop.recipe.stages[-1].name))
         _hand_on(workshop, directory)
         directory.add_results(summary)
         write_run_report(directory)
