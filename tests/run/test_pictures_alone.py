@@ -1,4 +1,4 @@
-"""Models that learn from pictures without texts: MAE, ViTTiny, classifiers, from recipe to report."""
+"""Models that learn from pictures without texts: MAE, BEiT, classifiers, from recipe to report."""
 
 import json
 from functools import partial
@@ -9,6 +9,7 @@ import small
 import torch
 from safetensors.torch import load_file
 
+from isthmus.build.model import build_model
 from isthmus.config.load import load_recipe
 from isthmus.core.sizes import Size
 from isthmus.data.images import ImageProcessor
@@ -16,9 +17,6 @@ from isthmus.data.masked import MaskedImageProcessor, draw_patches
 from isthmus.data.processor import PictureReader
 from isthmus.data.sources.scenes import SceneSource
 from isthmus.nn.patches import patchify, unpatchify
-from isthmus.nn.transformer import TransformerShape
-from isthmus.parts.connectors.linear import LinearConnector
-from isthmus.parts.vision.vit import ViT, ViTForm
 
 MAE = (
     f"name: small-mae\nseed: 3\n{small.DATA}model:\n  kind: masked_image_model\n"
@@ -135,6 +133,29 @@ def test_beit_takes_its_tokenizer_over_and_leaves_it_as_it_is(
     assert len(list((tmp_path / "run" / "reconstructions").glob("*.png"))) == 12
 
 
+def test_what_is_listed_as_fresh_begins_anew_after_a_stage_of_the_same_model(tmp_path: Path) -> None:
+    again = small.stage(
+        "again",
+        "predictor",
+        "pictures",
+        objective="{masked_tokens: 1.0}",
+        model="see",
+        drop="[predictor.head]",
+        fresh="[predictor.head]",
+        optimizer="{lr: 1e-12, warmup_fraction: 0.0}",
+    )
+    text = BEIT.replace("evaluation:", f"{again}evaluation:")
+    made = small.isthmus("train", small.written(tmp_path / "r.yaml", text), "--out", tmp_path / "run")
+    assert made.code == 0, made.err
+    recipe = load_recipe(str(tmp_path / "r.yaml"))
+    initial = build_model(recipe.models["see"], seed=recipe.seed).get_parameter("predictor.head.weight")
+    before, after = (load_file(tmp_path / "run" / one / "model.safetensors") for one in ("pretrain", "again"))
+    name = "predictor.head.weight"
+    assert torch.allclose(after[name], initial, atol=1e-9)
+    assert (before[name] - after[name]).abs().max() > 1e-3
+    assert torch.equal(before["vision.cls"], after["vision.cls"])
+
+
 def test_a_visual_tokenizer_alone_is_judged(tmp_path: Path) -> None:
     stages = BEIT.index("  - {kind: train, name: pretrain")
     text = BEIT[:stages].replace("final: see\n", "") + BEIT[BEIT.index("evaluation:") :]
@@ -186,6 +207,29 @@ def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
             2,
             "whose codes are predicted",
         ),
+        (BEIT.replace("start_from: tokenize, ", ""), 2, "else the codes are those of random weights"),
+        (
+            BEIT.replace("image_size: 32, tokenizer", "image_size: 32, mean: [0, 0, 0], tokenizer"),
+            2,
+            "encoder's mean",
+        ),
+        (
+            BEIT.replace("image_size: 32, tokenizer", "image_size: 30, tokenizer"),
+            2,
+            "divides image_size = 30",
+        ),
+        (
+            BEIT.replace("train: [vision, predictor]", "train: [vision, predictor, tokenizer]"),
+            2,
+            "no gradient",
+        ),
+        (BEIT.replace("least_block: 2", "least_block: 7"), 2, "found 7, allowed: at most 6"),
+        (BEIT.replace("patches: 6", "patches: 16"), 2, "fewer than all 16 patches"),
+        (
+            BEIT.replace("{masked_tokens: 1.0}", "{masked_pixels: 1.0}"),
+            2,
+            "cannot serve the objective masked_pixels",
+        ),
         (CLASSES.replace("[red, orange,", "[red, red,"), 2, "each class once"),
         (CLASSES.replace("[red, orange,", "["), 3, "expected one of model.classes"),
         (CLASSES.replace(", single: colour", ""), 3, "has the class ''"),
@@ -223,54 +267,3 @@ def test_unpatchify_undoes_patchify(height: int, width: int) -> None:
     # Rows, columns, channels: the second number of a patch is the green of its first pixel.
     assert torch.equal(patches[:, 0, 1], pixels[:, 1, 0, 0])
     assert torch.equal(patches[:, 0, 3], pixels[:, 0, 0, 1])
-
-
-def vit_tiny(**changes: object) -> ViT:
-    shape = TransformerShape(width=128, num_layers=4, num_heads=2)
-    settings = {"features": "all"} | changes
-    return ViT(image_size=224, patch=16, shape=shape, form=ViTForm(cls="placed", last_norm="rms"), **settings)
-
-
-def test_vit_tiny_shapes_and_sizes() -> None:
-    assert sum(parameter.numel() for parameter in vit_tiny().parameters()) == 916_992
-    assert sum(parameter.numel() for parameter in vit_tiny().transformer.blocks[0].parameters()) == 198_272
-    default = ViT(
-        image_size=224,
-        patch=16,
-        shape=TransformerShape(width=192, num_layers=12, num_heads=3),
-        form=ViTForm(cls="placed", last_norm="rms"),
-    )
-    assert sum(parameter.numel() for parameter in default.parameters()) == 5_524_224
-    pixels = torch.randn(2, 3, 224, 224)
-    assert vit_tiny().patch_embedding(pixels).shape == (2, 196, 128)
-    tokens = vit_tiny()(pixels)
-    assert tokens.shape == (2, 197, 128)
-    assert vit_tiny(features="cls")(pixels).shape == (2, 1, 128)
-    assert vit_tiny(features="patches")(pixels).shape == (2, 196, 128)
-    # The last norm is RMSNorm: the mean square of every token is one.
-    assert torch.allclose(tokens.square().mean(-1), torch.ones(2, 197), atol=1e-3)
-    projector = LinearConnector(vision_width=128, language_width=256)
-    assert projector(tokens[:, :1]).shape == (2, 1, 256)
-
-
-def test_cls_attention_is_what_the_last_block_mixes() -> None:
-    model = vit_tiny().eval()
-    pixels = torch.randn(2, 3, 224, 224)
-    looked = model.cls_attention(pixels)
-    assert looked.shape == (2, 2, 197)
-    assert torch.allclose(looked.sum(-1), torch.ones(2, 2), atol=1e-5)
-    # Brute force: values mixed by these weights are what the attention gives for CLS.
-    seen: list[torch.Tensor] = []
-    attention = model.transformer.blocks[-1].get_submodule("attention")
-    attention.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
-    with torch.no_grad():
-        model(pixels)
-        value = attention.get_submodule("qkv")(seen[0])[..., 256:].unflatten(-1, (2, 64))
-        mixed = torch.einsum("bhk,bkhd->bhd", looked, value).flatten(1)
-        assert torch.allclose(attention.get_submodule("out")(mixed), seen[1][:, 0], atol=1e-5)
-
-
-def test_vit_tiny_reads_other_sizes_by_interpolated_positions() -> None:
-    model = vit_tiny().eval()
-    assert model(torch.randn(1, 3, 160, 320)).shape == (1, 1 + 10 * 20, 128)
-    assert load_recipe("vit_tiny").model is not None

@@ -112,7 +112,7 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
                 raise _unfit(name, stage, model)
             return NextToken(candidate, label_smoothing=stage.label_smoothing)
         case "masked_pixels":
-            if not isinstance(candidate, MaskedImageModel):
+            if not isinstance(candidate, MaskedImageModel) or candidate.tokenizer is not None:
                 raise _unfit(name, stage, model)
             return MaskedPixels(patch=candidate.vision.patch_embedding.patch, normalised=candidate.normalised)
         case "masked_tokens":

@@ -82,6 +82,14 @@ class VisualTokenizer(Settings):
     tokenizer: Codes
     """Its codes."""
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.image_size % self.tokenizer.patch:
+            allowed = f"a number that divides image_size = {self.image_size}"
+            found = str(self.tokenizer.patch)
+            refuse([Mistake(path=("tokenizer", "patch"), found=found, allowed=allowed)])
+        return self
+
     @property
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
@@ -162,6 +170,8 @@ class MaskedImageModel(Settings):
         if not isinstance(self.masking, BlockwiseMasking):
             allowed = "blockwise, because a predictor of codes keeps every patch's place"
             yield Mistake(path=("masking", "kind"), found=f"'{self.masking.kind}'", allowed=allowed)
+        else:
+            yield from self._blocks(self.masking)
         if self.tokenizer is None:
             yield Mistake(
                 path=("tokenizer",), found="null", allowed="the visual tokenizer whose codes are predicted"
@@ -169,3 +179,13 @@ class MaskedImageModel(Settings):
         elif self.tokenizer.patch != self.vision.patch:
             allowed = f"{self.vision.patch}, as in vision, so that every patch has one code"
             yield Mistake(path=("tokenizer", "patch"), found=str(self.tokenizer.patch), allowed=allowed)
+
+    def _blocks(self, masking: BlockwiseMasking) -> Iterator[Mistake]:
+        side = self.vision.image_size // self.vision.patch
+        if masking.patches >= side**2:
+            allowed = f"fewer than all {side**2} patches"
+            yield Mistake(path=("masking", "patches"), found=str(masking.patches), allowed=allowed)
+        most = min(masking.patches, (side - 1) ** 2)
+        if masking.least_block > most:
+            allowed = f"at most {most}, so that a block fits into {side} x {side} patches and is hidden whole"
+            yield Mistake(path=("masking", "least_block"), found=str(masking.least_block), allowed=allowed)

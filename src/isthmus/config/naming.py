@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.config.base import Mistake, one_of
+from isthmus.config.masked import MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
 from isthmus.config.stages import Stage
 
@@ -63,5 +64,41 @@ def _taken_over(models: Mapping[str | None, Model], stages: Sequence[Stage]) -> 
             if listed and start is None:
                 allowed = "nothing, because this stage starts from no other"
                 yield Mistake(path=("stages", index, key), found=f"'{listed[0]}'", allowed=allowed)
+        yield from _codes(index, stage, models, carried, stages[:index])
         learnt[stage.name] = (carried | set(stage.train)) & set(known)
         latest[stage.model] = stage.name
+
+
+def _codes(
+    index: int,
+    stage: Stage,
+    models: Mapping[str | None, Model],
+    carried: set[str],
+    earlier: Sequence[Stage],
+) -> Iterator[Mistake]:
+    """What is wrong with where a masked image model's codes come from."""
+    model, path = models[stage.model], ("stages", index)
+    if not isinstance(model, MaskedImageModel) or model.tokenizer is None:
+        return
+    if "tokenizer" in stage.train:
+        allowed = (
+            "vision and predictor, because codes give a tokenizer no gradient; train it as a visual_tokenizer"
+        )
+        yield Mistake(path=(*path, "train"), found="'tokenizer'", allowed=allowed)
+    is_other_run = stage.start_from is not None and "/" in stage.start_from
+    if "tokenizer" not in carried and not is_other_run:
+        allowed = (
+            "a stage or run that hands on a trained tokenizer, else the codes are those of random weights"
+        )
+        found = "null" if stage.start_from is None else f"'{stage.start_from}'"
+        yield Mistake(path=(*path, "start_from"), found=found, allowed=allowed)
+    giver = next((one for one in earlier if one.name == stage.start_from), None)
+    source = models[giver.model] if giver is not None else None
+    if isinstance(source, VisualTokenizer):
+        for key in ("image_size", "mean", "std", "resize"):
+            here, there = getattr(model.vision, key), getattr(source, key)
+            if here != there:
+                allowed = (
+                    f"a tokenizer that learnt with the vision encoder's {key} ({there} there, {here} here)"
+                )
+                yield Mistake(path=(*path, "start_from"), found=f"'{stage.start_from}'", allowed=allowed)

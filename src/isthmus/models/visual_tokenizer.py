@@ -35,5 +35,5 @@ class VisualTokenizerModel(Model):
         return Encoded(pictures=self.tokenizer(batch.pixels))
 
     def after_step(self, progress: Progress) -> None:
-        """Make the choice of codes harder, from a temperature of 1 down to 1/16 at the end."""
+        """Make the choice of codes harder, from a temperature of 1 towards 1/16."""
         self.tokenizer.temperature.fill_(LAST_TEMPERATURE**progress.fraction)

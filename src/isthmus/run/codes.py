@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isthmus.core.batch import Batch
@@ -14,7 +14,7 @@ from isthmus.core.sizes import Size
 from isthmus.data.collate import collate
 from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.samples import Source
-from isthmus.evaluation.statistics import bootstrap_mean, proportion
+from isthmus.evaluation.statistics import bootstrap_mean
 from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.nn.patches import patch_grid
@@ -51,7 +51,7 @@ def judge_codes(
     tokenizer = model.tokenizer
     assert tokenizer is not None
     found: dict[str, list[float]] = {"error": [], "one_colour": [], "right": [], "misled": []}
-    counts, hidden_codes = torch.zeros(tokenizer.codes.num_embeddings), []
+    counts, looked_at = torch.zeros(tokenizer.codes.num_embeddings), []
     examples: list[dict[str, Any]] = []
     for read in _read(model, processor, source):
         pixels = read.batch.pixels
@@ -65,8 +65,8 @@ def judge_codes(
             hidden = read.batch.masked
             assert hidden is not None
             for name, said in (("right", read.named), ("misled", read.misled)):
-                found[name] += (((said == read.codes) & hidden).sum(1) / hidden.sum(1)).tolist()
-            hidden_codes.append(read.codes[hidden])
+                found[name] += _share(said == read.codes, hidden)
+            looked_at.append((read.codes, hidden))
         for number in range(len(read.batch)):
             row = len(examples)
             example: dict[str, Any] = {"row": row, "error": float(errors[number])}
@@ -85,13 +85,21 @@ def judge_codes(
         "codes_in_use": float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum())),
     }
     controls: dict[str, Any] = {"one_colour": {"error": mean_of("one_colour")}}
-    if hidden_codes:
+    if looked_at:
         metrics["right_codes"] = mean_of("right")
-        told = torch.cat(hidden_codes)
-        common = (told == told.mode().values).numpy()
-        controls["commonest"] = {"right_codes": proportion(common, generator=generator).to_json()}
+        common = torch.cat([codes[hidden] for codes, hidden in looked_at]).mode().values
+        found["commonest"] = [
+            share for codes, hidden in looked_at for share in _share(codes == common, hidden)
+        ]
+        controls["commonest"] = {"right_codes": mean_of("commonest")}
         controls["shuffled"] = {"right_codes": mean_of("misled")}
     return {"metrics": metrics, "controls": controls, "n": len(examples), "examples": examples}
+
+
+def _share(right: Bool[Tensor, "image patch"], hidden: Bool[Tensor, "image patch"]) -> list[float]:
+    """For each picture the share of its hidden patches that is right; pictures without hidden patches are left out."""
+    counts = hidden.sum(1)
+    return ((right & hidden).sum(1)[counts > 0] / counts[counts > 0]).tolist()
 
 
 def _strip(read: _Read, number: int, tokenizer: VisualTokenizer) -> list[Tensor]:

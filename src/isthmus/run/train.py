@@ -127,10 +127,14 @@ def _store_features(workshop: Workshop, stop: StopSignals) -> None:
 
 
 def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
-    """A copy of what learns, where a stage does not start from the one before; else nothing."""
+    """A copy of what stages learn or take over, where one does not simply go on from the one before; else nothing."""
     stages = workshop.recipe.stages
-    if all(stage.start_from is None for stage in stages[1:]):
+    if all(stage.start_from is None and not stage.drop and not stage.fresh for stage in stages[1:]):
         return {}
+    names = [stage.name for stage in stages]
+    if any(stage.start_from is not None and stage.start_from not in names for stage in stages):
+        # From another model or run may come parts that no stage here trains.
+        return copy_weights(workshop.model, workshop.recipe.final_model.part_names)
     return copy_weights(
         workshop.model, tuple(dict.fromkeys(part for stage in stages for part in stage.train))
     )

@@ -15,7 +15,9 @@ from isthmus.core.protocols import Progress
 from isthmus.data.passes import Pass
 from isthmus.evaluation.retrieval import rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
+from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
+from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.run.first_stage import first_stage_values
 from isthmus.training.signals import StopSignals
 
@@ -68,8 +70,11 @@ class Validation:
             self._stop.check()
             moved = batch.to(device)
             self._add(moved, right, counts)
-            # What is hidden of a picture is predicted from the rest of it: there is no other picture to exchange.
-            if moved.masked is None and moved.num_images == len(moved) > 1:
+            # Where a picture is its own target there is no other to exchange.
+            if (
+                not isinstance(model, MaskedImageModel | VisualTokenizerModel)
+                and moved.num_images == len(moved) > 1
+            ):
                 others = exchange_pictures(moved, next_pictures(moved))
                 self._add(others, shuffled, defaultdict(int))
         values = {f"val.{name}": right[name] / counts[name] for name in counts}
