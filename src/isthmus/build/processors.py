@@ -14,6 +14,7 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
+from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures
@@ -74,7 +75,7 @@ def build_processor(
                 prompt=prompt,
                 sides=_sides(config, model),
             )
-        case DualEncoder() | QFormerPretrainer():
+        case DualEncoder() | QFormerPretrainer() | Med():
             assert images is not None
             assert tokenizer is not None
             return DualEncoderProcessor(

@@ -12,6 +12,7 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
+from isthmus.config.med import Med
 from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 
@@ -35,7 +36,7 @@ def published_form(config: Model) -> Model:
             return config.model_copy(update=changes)
         case DualEncoder() | Classifier():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel() | MaskedImageModel() | VisualTokenizer() | QFormerPretrainer():
+        case LanguageModel() | MaskedImageModel() | VisualTokenizer() | QFormerPretrainer() | Med():
             return config
 
 

@@ -20,6 +20,7 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
+from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
@@ -232,3 +233,5 @@ def kinds_of(config: Model) -> dict[str, str]:
             return {"language": config.language.kind}
         case QFormerPretrainer():
             return {"vision": config.vision.kind, "connector": config.connector.kind}
+        case Med():
+            return {"vision": config.vision.kind, "text": "transformer"}
