@@ -2,10 +2,11 @@
 
 from isthmus.build.text import num_words
 from isthmus.build.vision import Origin, build_vision
-from isthmus.config.med import Med
+from isthmus.config.med import Med, Momentum
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.med import Med as MedModule
-from isthmus.models.med import MedHeads, StartIds
+from isthmus.models.med import MedForm, MedHeads, StartIds
+from isthmus.models.momentum import MomentumForm
 from isthmus.parts.language.med import MedDecoder, MedEncoder, MedShape, MedText
 
 
@@ -35,5 +36,13 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
             temperature=config.temperature,
         ),
         start_ids=StartIds(caption=known, match=known + 1),
-        pool=config.pool,
+        form=MedForm(
+            pool=config.pool,
+            momentum=None if config.momentum is None else _momentum(config.momentum),
+            vision_learns=not frozen,
+        ),
     )
+
+
+def _momentum(config: Momentum) -> MomentumForm:
+    return MomentumForm(decay=config.decay, queue=config.queue, soft=config.soft, ramp=config.ramp_fraction)

@@ -12,6 +12,7 @@ from isthmus.build.med import build_med
 from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -21,7 +22,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.randomness import seed_of
 from isthmus.data.vocabulary import Tokenizer

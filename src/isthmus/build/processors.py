@@ -5,6 +5,7 @@ from typing import assert_never
 from isthmus.build.masking import build_masking
 from isthmus.build.text import build_caption_encoder, build_codec
 from isthmus.config.language import EncoderDecoderLanguage
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -14,7 +15,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import StoredFeatures

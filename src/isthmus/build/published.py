@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from isthmus.config.joining import Splice
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -12,7 +13,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
 

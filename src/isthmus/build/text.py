@@ -15,6 +15,7 @@ from isthmus.config.language import (
     PretrainedLanguage,
     TrainedTokenizer,
 )
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -24,7 +25,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words

@@ -8,6 +8,7 @@ from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -17,7 +18,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage
 

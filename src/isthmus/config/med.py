@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 from isthmus.config.dual import TextTokenizer
 from isthmus.config.vision import Vision, VitVision
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers._typing import GenerativePreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from isthmus.core.batch import Batch
@@ -54,7 +55,7 @@ class _Writing(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
 
     def __init__(self, model: WritesCaptions, memory: Sequence[KeysValues]) -> None:
-        super().__init__(PretrainedConfig(num_hidden_layers=len(memory)))
+        super().__init__(PretrainedConfig.from_dict({"num_hidden_layers": len(memory)}))
         self.writer = cast(nn.Module, model)
         self.memory = memory
 
@@ -79,8 +80,7 @@ class _Writing(PreTrainedModel, GenerationMixin):
 def _known(cache: DynamicCache | None) -> list[KeysValues]:
     if cache is None or cache.get_seq_length() == 0:
         return []
-    read = ((layer.keys, layer.values) for layer in cache.layers)
-    return [KeysValues(keys, values) for keys, values in read if keys is not None and values is not None]
+    return [KeysValues(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
 
 
 @torch.no_grad()

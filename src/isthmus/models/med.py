@@ -8,11 +8,13 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from isthmus.core.batch import Batch
-from isthmus.core.protocols import Encoded, Progress
+from isthmus.core.protocols import Encoded, Progress, SlowVectors
 from isthmus.models.model import Model
+from isthmus.models.momentum import Momentum, MomentumForm
 from isthmus.models.pictures import patch_tokens
 from isthmus.nn.post_norm import KeysValues
 from isthmus.parts.connectors.qformer_masks import full
@@ -57,6 +59,21 @@ class MedHeads(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MedForm:
+    """In what models of this kind differ besides their sizes.
+
+    Attributes:
+        pool: Which vector of a picture is compared: its first token's, CLS, or the mean over all tokens.
+        momentum: How slow copies of both encoders move; None: there are none.
+        vision_learns: Whether the vision encoder moves, so that a slow copy of it is needed.
+    """
+
+    pool: Literal["first", "mean"] = "first"
+    momentum: MomentumForm | None = None
+    vision_learns: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodedPictures(Encoded):
     """What the objectives share; `patches` are the pictures' tokens, which matching and captions read again."""
 
@@ -76,7 +93,7 @@ class Med(Model):
         decoder: MedDecoder,
         heads: MedHeads,
         start_ids: StartIds,
-        pool: Literal["first", "mean"] = "first",
+        form: MedForm | None = None,
     ) -> None:
         """Join the parts.
 
@@ -87,7 +104,7 @@ class Med(Model):
             decoder: Self-attention of the words that are written, and their head.
             heads: Projections, the match and the temperature.
             start_ids: Tokens that say what a text is there for.
-            pool: Which vector of a picture is compared: its first token's, CLS, or the mean over all tokens.
+            form: What else it is made of; None: pictures are compared by their first token, without momentum.
         """
         super().__init__()
         self.vision = vision
@@ -96,7 +113,15 @@ class Med(Model):
         self.decoder = decoder
         self.heads = heads
         self.start_ids = start_ids
-        self.pool = pool
+        form = form or MedForm()
+        self.pool = form.pool
+        followed = {name: one for name, one in self.named_parameters() if _is_followed(name, form)}
+        self.momentum = (
+            None
+            if form.momentum is None
+            else Momentum(followed=followed, embed_dim=heads.text.out_features, form=form.momentum)
+        )
+        self._given: list[SlowVectors] = []
 
     def parts(self) -> dict[str, nn.Module]:
         """`vision`, `text`, `encoder`, `decoder`, `heads`."""
@@ -107,6 +132,13 @@ class Med(Model):
             "decoder": self.decoder,
             "heads": self.heads,
         }
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "image dim"], Float[Tensor, "text dim"]]:
+        """Unit vectors of the batch's pictures and texts."""
+        encoded = self.encode(batch)
+        assert encoded.image_views is not None
+        assert encoded.text_vectors is not None
+        return encoded.image_views[:, 0], encoded.text_vectors
 
     def encode(self, batch: Batch) -> EncodedPictures:
         """Both sides alone, one vector each."""
@@ -133,6 +165,26 @@ class Med(Model):
 
     def logit_bias(self) -> None:
         """The softmax loss needs none."""
+
+    @torch.no_grad()
+    def slow_vectors(self, batch: Batch) -> SlowVectors:
+        """What the slow copies of both encoders give; while the model trains, it is remembered after the step."""
+        assert self.momentum is not None
+        images, texts = functional_call(self, self.momentum.copies(), (batch,))
+        slow = SlowVectors(
+            images=images,
+            texts=texts,
+            earlier_images=self.momentum.images(),
+            earlier_texts=self.momentum.texts(),
+        )
+        if self.training:
+            self._given.append(slow)
+        return slow
+
+    def soft_share(self, progress: Progress) -> float:
+        """The share of each target that follows what the slow copies find alike."""
+        assert self.momentum is not None
+        return self.momentum.form.soft_share(progress)
 
     def match(
         self, encoded: Encoded, batch: Batch, *, images: Int[Tensor, " pair"], texts: Int[Tensor, " pair"]
@@ -200,15 +252,36 @@ class Med(Model):
         allowed = full(0, there, causal=True)[:, first:]
         return self.text(self.decoder.attentions, token_ids, allowed, pictures=memory, past=past)
 
+    def begin(self) -> None:
+        """Let the slow copies be equal to the encoders, and forget what they gave."""
+        self._given.clear()
+        if self.momentum is not None:
+            self.momentum.begin(self)
+
+    @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
-        """Keep the temperature in its range."""
+        """Keep the temperature in its range, move the slow copies, remember what they gave for the step's rows."""
         del progress
-        with torch.no_grad():
-            self.heads.temperature.clamp_(*TEMPERATURES)
+        self.heads.temperature.clamp_(*TEMPERATURES)
+        if self.momentum is None or not self._given:
+            return
+        self.momentum.follow(self)
+        for slow in self._given:
+            self.momentum.images.add(slow.images)
+            self.momentum.texts.add(slow.texts)
+        self._given.clear()
 
     def _image_vectors(self, patches: Float[Tensor, "image patch vision_dim"]) -> Float[Tensor, "image dim"]:
         pooled = patches[:, 0] if self.pool == "first" else patches.mean(dim=1)
         return functional.normalize(self.heads.image(pooled), dim=-1)
+
+
+def _is_followed(name: str, form: MedForm) -> bool:
+    """Whether a parameter gives vectors that are compared."""
+    if name.startswith("vision."):
+        return form.vision_learns
+    others = ("text.cross_attentions.", "decoder.", "heads.match.", "heads.temperature")
+    return not name.startswith(others)
 
 
 def _started(token_ids: Int[Tensor, "text token"], start_id: int) -> Int[Tensor, "text token"]:

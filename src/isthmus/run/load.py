@@ -85,13 +85,14 @@ class LoadedRun:
             DataError: A sample has nothing of this kind, a picture cannot be read, or a prompt does not fit.
         """
         model, processor = self.workshop.model, self.workshop.processor
-        if isinstance(model, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
+        writer: object = model
+        if isinstance(writer, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
             if rows != "captions":
                 raise UsageError(
                     f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes captions and "
                     f"answers nothing, but rows are '{rows}'; leave the question out"
                 )
-            return self._captions(model, processor, samples)
+            return self._captions(writer, processor, samples)
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
                 f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "

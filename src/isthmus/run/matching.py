@@ -27,8 +27,9 @@ def match_probabilities(
         UsageError: The run's model matches nothing.
         BadSample: A picture cannot be read.
     """
-    model, processor = loaded.workshop.model, loaded.workshop.processor
-    if not isinstance(model, Matches) or not isinstance(processor, DualEncoderProcessor):
+    matcher: object = loaded.workshop.model
+    processor = loaded.workshop.processor
+    if not isinstance(matcher, Matches) or not isinstance(processor, DualEncoderProcessor):
         raise UsageError(
             f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not match pictures "
             "with texts; use a run of kind med or qformer_pretrainer"
@@ -45,6 +46,6 @@ def match_probabilities(
             batch = collate(rows, pad_id=processor.pad_id).to(device)
             every = torch.arange(len(rows), device=device)
             encoded = loaded.workshop.model.encode(batch)
-            logits = model.match(encoded, batch, images=every, texts=every)
+            logits = matcher.match(encoded, batch, images=every, texts=every)
             found += logits.float().softmax(dim=1)[:, 1].tolist()
     return found

@@ -11,6 +11,7 @@ from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
 from isthmus.config.load import load_recipe
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -20,7 +21,6 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import UsageError
