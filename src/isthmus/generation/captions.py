@@ -80,7 +80,13 @@ class _Writing(PreTrainedModel, GenerationMixin):
 def _known(cache: DynamicCache | None) -> list[KeysValues]:
     if cache is None or cache.get_seq_length() == 0:
         return []
-    return [KeysValues(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    return [_read(layer) for layer in cache.layers if isinstance(layer, DynamicLayer)]
+
+
+def _read(layer: DynamicLayer) -> KeysValues:
+    assert layer.keys is not None
+    assert layer.values is not None
+    return KeysValues(layer.keys, layer.values)
 
 
 @torch.no_grad()
