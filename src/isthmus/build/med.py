@@ -1,9 +1,14 @@
 """BLIP's mixture of encoder and decoder from a recipe."""
 
+from pathlib import Path
+
+from isthmus.build.names import locate
 from isthmus.build.text import num_words
-from isthmus.build.vision import Origin, build_vision
+from isthmus.build.vision import Origin, build_vision, not_here, source_of
 from isthmus.config.med import Med, Momentum
+from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
+from isthmus.interop.blip import load_blip, load_blip_file, start_med_from_bert
 from isthmus.models.med import Med as MedModule
 from isthmus.models.med import MedForm, MedHeads, StartIds
 from isthmus.models.momentum import MomentumForm
@@ -24,7 +29,7 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
     shape = MedShape(
         width=said.width, num_layers=said.layers, num_heads=said.heads, ffn=said.ffn, dropout=said.dropout
     )
-    return MedModule(
+    model = MedModule(
         vision=vision,
         text=MedText(vocabulary=known + 2, context=said.positions, vision_width=vision.width, shape=shape),
         encoder=MedEncoder(shape=shape),
@@ -42,6 +47,27 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
             vision_learns=not frozen,
         ),
     )
+    _fill(config, model, origin)
+    return model
+
+
+def _fill(config: Med, model: MedModule, origin: Origin) -> None:
+    """Put the checkpoints that a recipe names into a model; nothing where weights are random."""
+    for name, path, load in (
+        (config.bert, "model.bert", start_med_from_bert),
+        (config.weights, "model.weights", load_blip),
+    ):
+        if name is None or origin.random:
+            continue
+        if path == "model.weights" and name.endswith(".safetensors"):
+            load_blip_file(model, Path(locate(name, path=path)))
+            continue
+        try:
+            load(model, source_of(name, None, origin, path=path))
+        except OSError as error:
+            raise not_here(name, path, origin) from error
+        except ValueError as error:
+            raise RecipeError(f"{path}: {error}") from error
 
 
 def _momentum(config: Momentum) -> MomentumForm:
