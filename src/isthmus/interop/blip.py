@@ -37,7 +37,7 @@ _KINDS = {one.__name__: one for one in (BlipForConditionalGeneration, BlipForIma
 def load_blip(model: Med, source: PretrainedSource) -> tuple[str, ...]:
     """Fill a model from a Hugging Face folder.
 
-    A captioner has no encoder and no heads, a model for retrieval no decoder and no temperature: these stay as they are.
+    A captioner has no encoder and no heads, a model for retrieval no decoder and no temperature; these stay.
 
     Returns:
         Names of the parts that were filled.
@@ -107,7 +107,8 @@ def start_med_from_bert(model: Med, source: PretrainedSource) -> None:
             wrong.append(f"unknown {name}")
     if wrong:
         raise CheckpointError(
-            f"the BERT in {source.name} does not fit the text transformer: {'; '.join(wrong[:12])}; give one of its sizes"
+            f"the BERT in {source.name} does not fit the text transformer: {'; '.join(wrong[:12])}; "
+            "give one of its sizes"
         )
 
 
