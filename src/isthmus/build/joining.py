@@ -134,7 +134,7 @@ def _connector(
                 vision_width=vision_width,
                 language_width=language_width,
                 factor=config.factor,
-                mlp=_behind_norm(config) if config.hidden is not None or config.positions else None,
+                mlp=_behind_norm(config) if config.has_norm else None,
                 num_positions=num_patches // config.factor**2 if config.positions else None,
             )
         case _:
@@ -142,4 +142,6 @@ def _connector(
 
 
 def _behind_norm(config: PixelShuffle) -> MLPShape:
-    return MLPShape(depth=1 if config.hidden is None else 2, hidden=config.hidden, norm=True)
+    return MLPShape(
+        depth=1 if config.hidden is None else 2, hidden=config.hidden, norm=True, dropout=config.dropout
+    )

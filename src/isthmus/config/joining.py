@@ -51,6 +51,13 @@ class PixelShuffle(Settings):
     """Entries between two linear layers behind a layer norm, as InternVL has them; null: one linear layer."""
     positions: bool = False
     """Whether a layer norm stands in front and each visual token gets a learned position vector."""
+    dropout: Fraction = 0.0
+    """Share of the joined feature entries dropped in training, behind a layer norm."""
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether a layer norm stands in front."""
+        return self.hidden is not None or self.positions or self.dropout > 0
 
 
 Connector = Annotated[

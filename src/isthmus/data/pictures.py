@@ -81,7 +81,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         try:
             _reduce(image)
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image)
         except BadSample:
             raise
         except (*_TOO_LARGE, *_DAMAGED) as error:
@@ -118,6 +118,15 @@ def _reduce(image: Image.Image) -> None:
         # Draft mode offers powers of two and takes the smallest size that is at least the one asked for.
         factor = 2 ** math.ceil(math.log2(image.width * image.height / REDUCE_ABOVE) / 2)
         image.draft("RGB", (image.width // factor, image.height // factor))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The decoded picture turned as its EXIF orientation says, in 8-bit RGB as `to_rgb` makes it.
+
+    Raises:
+        BadSample: The picture holds floating-point numbers.
+    """
+    return to_rgb(ImageOps.exif_transpose(image))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

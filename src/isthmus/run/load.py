@@ -14,6 +14,7 @@ from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.controls import MemoryImage
+from isthmus.data.pictures import upright_rgb
 from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import FileImage, ImageRef, Sample
@@ -106,9 +107,13 @@ class LoadedRun:
 
 
 def picture_of(image: str | Path | Image.Image) -> ImageRef:
-    """A picture from a file, or one that is decoded already."""
+    """A picture from a file, or one that is decoded already.
+
+    Raises:
+        BadSample: The decoded picture holds floating-point numbers, which may be no numbers at all.
+    """
     if isinstance(image, Image.Image):
-        return MemoryImage(image=image.convert("RGB"), name="the picture")
+        return MemoryImage(image=upright_rgb(image), name="the picture")
     path = Path(image)
     return FileImage(path=path, name=path.name)
 
