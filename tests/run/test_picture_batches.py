@@ -17,9 +17,7 @@ CPU = torch.device("cpu")
 def processor() -> PictureProcessor:
     half = (0.5, 0.5, 0.5)
     return PictureProcessor(
-        pictures=PictureReader(
-            images=ImageProcessor(size=Size(16, 16), resize="squash", mean=half, std=half)
-        )
+        pictures=PictureReader(images=ImageProcessor(size=Size(16, 16), resize="squash", mean=half, std=half))
     )
 
 

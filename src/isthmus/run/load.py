@@ -113,7 +113,7 @@ def picture_of(image: str | Path | Image.Image) -> ImageRef:
         BadSample: The decoded picture holds floating-point numbers, which may be no numbers at all.
     """
     if isinstance(image, Image.Image):
-        return MemoryImage(image=upright_rgb(image), name="the picture")
+        return MemoryImage(image=upright_rgb(image, "the picture"), name="the picture")
     path = Path(image)
     return FileImage(path=path, name=path.name)
 
