@@ -121,7 +121,7 @@ def _reduce(image: Image.Image) -> None:
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """The decoded picture turned as its EXIF orientation says, in 8-bit RGB as `to_rgb` makes it; messages call it `name`.
+    """The decoded picture, which messages call `name`, turned as its EXIF orientation says, in 8-bit RGB.
 
     Raises:
         BadSample: The picture holds floating-point numbers.
