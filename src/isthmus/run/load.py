@@ -9,7 +9,7 @@ from PIL import Image
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
 from isthmus.config.model import Classifier, MaskedImageModel, VisualTokenizer
-from isthmus.core.devices import keep_freed_memory, number_format
+from isthmus.core.devices import keep_freed_memory, number_format, precision_for
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
@@ -48,7 +48,9 @@ class LoadedRun:
 
     def number_format(self) -> AbstractContextManager[None]:
         """The number format of matrix products that the options ask for."""
-        return number_format(next(self.workshop.model.parameters()).device, self.options.precision)
+        model = self.workshop.model
+        device = next(model.parameters()).device
+        return number_format(device, precision_for(model, device, self.options.precision))
 
     def answer(self, image: str | Path | Image.Image, question: str | None = None) -> str:
         """Answer a question about a picture; without a question, write a caption.
