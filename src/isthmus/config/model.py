@@ -37,8 +37,8 @@ class VisionLanguageModel(Settings):
     """Pictures of any size cut into tiles; null: each picture as one."""
     weights: str | None = None
     """A Hugging Face LLaVA, LLaVA-NeXT or BLIP-2 (folder or hub name): all parts start from it, and the names under
-    `vision` and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys or
-    LAVIS' keys, from which only the parts start that it holds; null: each part from its own."""
+    `vision` and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys,
+    LAVIS' keys or OpenFlamingo's, from which only the parts start that it holds; null: each part from its own."""
 
     @property
     def ways(self) -> dict[str, Path]:
@@ -124,9 +124,13 @@ class VisionLanguageModel(Settings):
 
     def _only_spliced(self) -> list[Mistake]:
         """What goes with one connector and splice alone."""
-        allowed = "null, because this goes with one connector and splice alone"
-        found = (("tiles", "tiles", self.tiles), ("weights", f"'{self.weights}'", self.weights))
-        return [Mistake(path=(key,), found=said, allowed=allowed) for key, said, value in found if value]
+        alone = "null, because this goes with one connector and splice alone"
+        mistakes = [Mistake(path=("tiles",), found="tiles", allowed=alone)] if self.tiles else []
+        is_flamingo = not self.paths and self.weights is not None and self.weights.endswith(".safetensors")
+        if self.weights is not None and not is_flamingo:
+            allowed = alone if self.paths else "null, or a .safetensors file with OpenFlamingo's keys"
+            mistakes.append(Mistake(path=("weights",), found=f"'{self.weights}'", allowed=allowed))
+        return mistakes
 
     @property
     def inner_parts(self) -> dict[str, str]:
