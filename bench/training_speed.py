@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 from results import Page
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModel, ViTMAEConfig, ViTMAEForPreTraining
 
 from isthmus.build.model import build_model
@@ -91,9 +91,7 @@ def _clip(num_pairs: int, precision: str) -> dict[str, Step]:
     """Forward, loss and backward of the same architecture, ours and transformers'."""
     ours = _dual("clip")
     theirs = load_network(AutoModel, PretrainedSource(name=_CLIP, random=True, card=card_file(_CLIP))).train()
-    counts = [sum(p.numel() for p in model.parameters()) for model in (ours, theirs)]
-    if counts[0] != counts[1]:
-        raise SystemExit(f"the two models have {counts[0]:,} and {counts[1]:,} parameters; expected the same")
+    _same_size(ours, theirs)
     ids = torch.randint(1, 40000, (num_pairs, _CONTEXT), generator=generator_of("ids"))
     ids[:, -1] = _END
     mask = torch.ones_like(ids, dtype=torch.bool)
@@ -122,14 +120,21 @@ def _clip(num_pairs: int, precision: str) -> dict[str, Step]:
     return {"ours": step_of_ours, "transformers": step_of_theirs}
 
 
+def _same_size(*models: nn.Module) -> None:
+    """Fixed positions are parameters that do not learn in one of them and none in the other."""
+    counts = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in models]
+    if counts[0] != counts[1]:
+        raise SystemExit(
+            f"the two models train {counts[0]:,} and {counts[1]:,} parameters; expected the same"
+        )
+
+
 def _mae(num_pictures: int, precision: str) -> dict[str, Step]:
     """Forward, loss and backward of the same architecture, each side with random patches of its own."""
     ours = build_model(load_recipe("mae").model, weights="random").train()
     assert isinstance(ours, MaskedImageModel)
     theirs = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True, layer_norm_eps=1e-6)).train()
-    counts = [sum(p.numel() for p in model.parameters()) for model in (ours, theirs)]
-    if counts[0] != counts[1]:
-        raise SystemExit(f"the two models have {counts[0]:,} and {counts[1]:,} parameters; expected the same")
+    _same_size(ours, theirs)
     pixels, random = _pixels(num_pictures), generator_of("kept")
     drawn = [draw_patches(196, 0.75, random) for _ in range(num_pictures)]
     batch = Batch(
