@@ -15,6 +15,7 @@ from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, Pred
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
+from isthmus.models.med import Med
 from isthmus.models.model import Model
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.objectives.captioning import Captioning
@@ -23,6 +24,7 @@ from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.masked_pixels import MaskedPixels
 from isthmus.objectives.masked_tokens import MaskedTokens
 from isthmus.objectives.matching import Matching
+from isthmus.objectives.momentum_contrastive import MomentumContrastive
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.reconstruction import Reconstruction
 from isthmus.objectives.sigmoid import Sigmoid
@@ -127,6 +129,8 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
         case "classification":
             return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":
+            if isinstance(candidate, Med) and candidate.momentum is not None:
+                return MomentumContrastive(candidate)
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)
             return Contrastive(candidate, label_smoothing=stage.label_smoothing)

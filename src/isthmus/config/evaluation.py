@@ -51,5 +51,7 @@ class Evaluation(Settings):
     prompts: Texts = ()
     """For `zero_shot`: sentences with `{}` in the place of the class, whose vectors are averaged; empty: a built-in
     list about photos."""
+    rerank: Count | None = None
+    """For `retrieval` by a model that matches: how many of the best by contrast the match ranks again; null: none."""
     prompt: str | None = None
     """What stands after the picture when captions are written; null: nothing."""

@@ -8,6 +8,7 @@ from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -28,6 +29,7 @@ OBJECTIVES = {
     "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
+    "med": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
 
@@ -42,6 +44,7 @@ ROWS = {
     "visual_tokenizer": ("pictures",),
     "classifier": ("classes",),
     "qformer_pretrainer": ("captions",),
+    "med": ("captions",),
 }
 """What each model kind can read."""
 
@@ -52,7 +55,8 @@ TASKS = {
     "masked_image_model": ("reconstruction", "probe"),
     "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification", "probe"),
-    "qformer_pretrainer": ("retrieval",),
+    "qformer_pretrainer": ("retrieval", "captioning"),
+    "med": ("retrieval", "captioning"),
 }
 """What each model kind can be judged by."""
 
@@ -102,7 +106,7 @@ def _place(name: str | None) -> tuple[str, ...]:
 def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
-        case DualEncoder() | QFormerPretrainer():
+        case DualEncoder() | QFormerPretrainer() | Med():
             tokenizer = model.text.tokenizer
             return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():

@@ -1,7 +1,7 @@
 """A trained run, ready to answer: `isthmus.load("runs/demo")`."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -14,11 +14,13 @@ from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.controls import MemoryImage
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.pictures import upright_rgb
 from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import FileImage, ImageRef, Sample
 from isthmus.data.templates import ChatTemplate
+from isthmus.generation.captions import WritesCaptions, write_captions
 from isthmus.generation.decode import Decoding, generate
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.directory import TEMPLATE, RunDirectory
@@ -79,8 +81,21 @@ class LoadedRun:
         return self.write([sample], rows="questions" if asked else "captions")[0]
 
     def write(self, samples: list[Sample], *, rows: RowKind) -> list[Answer]:
-        """Continue the prompts of some samples."""
+        """Continue the prompts of some samples, or write a caption of the first picture of each.
+
+        Raises:
+            UsageError: The run's model writes no text, or captions alone and something else is asked.
+            DataError: A sample has nothing of this kind, a picture cannot be read, or a prompt does not fit.
+        """
         model, processor = self.workshop.model, self.workshop.processor
+        writer: object = model
+        if isinstance(writer, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
+            if rows != "captions":
+                raise UsageError(
+                    f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes captions and "
+                    f"answers nothing, but rows are '{rows}'; leave the question out"
+                )
+            return self._captions(writer, processor, samples)
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
                 f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "
@@ -99,6 +114,22 @@ class LoadedRun:
                 seed=self.seed,
             )
         return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
+
+    def _captions(
+        self, model: WritesCaptions, processor: DualEncoderProcessor, samples: list[Sample]
+    ) -> list[Answer]:
+        """A caption of the first picture of each sample, no longer than the texts that the model learnt from."""
+        made = [processor.row(sample, choice=0, purpose="prompt") for sample in samples]
+        batch = collate(made, pad_id=processor.pad_id).to(next(self.workshop.model.parameters()).device)
+        encoder = processor.captions
+        decoding = replace(
+            self.decoding, max_new_tokens=min(self.decoding.max_new_tokens, encoder.context - 1)
+        )
+        with self.number_format():
+            written = write_captions(
+                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=self.seed
+            )
+        return [Answer(text=encoder.decode(ids), num_tokens=len(ids)) for ids in written]
 
     @property
     def decoding(self) -> Decoding:

@@ -11,6 +11,7 @@ from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
 from isthmus.config.load import load_recipe
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -232,3 +233,5 @@ def kinds_of(config: Model) -> dict[str, str]:
             return {"language": config.language.kind}
         case QFormerPretrainer():
             return {"vision": config.vision.kind, "connector": config.connector.kind}
+        case Med():
+            return {"vision": config.vision.kind, "text": "transformer"}

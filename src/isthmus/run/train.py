@@ -162,6 +162,7 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
+    workshop.model.begin()
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
     with sitting.stream(workshop, stage) as stream, Progress(stage.name, sitting.options) as progress:
