@@ -33,14 +33,32 @@ def render(content: ReportContent) -> str:
     Raises:
         DataError: A picture cannot be decoded.
     """
-    environment = Environment(
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            content=content,
+            title=_title(content),
+            headlines=HEADLINES,
+            draw_controls=_control_bars,
+            draw_chart=_chart,
+            chart_notes=_chart_notes,
+            gap=_gap,
+            all_kinds=_all_kinds,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where the templates are, and the filters that they use."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         amount=wording.amount,
         interval=wording.interval,
         duration=wording.duration,
@@ -51,26 +69,26 @@ def render(content: ReportContent) -> str:
         embed=embed,
         capitalize_first=_capitalized,
     )
-    return environment.get_template("page.html.j2").render(
-        content=content,
-        title=_title(content),
-        headlines=HEADLINES,
-        draw_controls=_control_bars,
-        draw_chart=_chart,
-        chart_notes=_chart_notes,
-        gap=_gap,
-        all_kinds=_all_kinds,
-    )
+    return made
 
 
 def write_report(content: ReportContent, path: Path) -> int:
-    """Write the page to `path` and return its size in bytes; an older report stays whole until the new one is.
+    """Write a run's page to `path` and return its size in bytes.
 
     Raises:
         DataError: A picture cannot be decoded.
         MachineError: The file cannot be written, for example because the disk is full.
     """
-    page = render(content).encode("utf-8", errors="replace")
+    return write_page(render(content), path)
+
+
+def write_page(text: str, path: Path) -> int:
+    """Write a page to `path` and return its size in bytes; an older one stays whole until the new one is.
+
+    Raises:
+        MachineError: The file cannot be written, for example because the disk is full.
+    """
+    page = text.encode("utf-8", errors="replace")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
