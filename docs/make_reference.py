@@ -14,11 +14,13 @@ from pydantic import BaseModel
 import isthmus.config.academic
 import isthmus.config.classifier
 import isthmus.config.data
+import isthmus.config.derived
 import isthmus.config.dual
 import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.masked
+import isthmus.config.med
 import isthmus.config.model
 import isthmus.config.qformer
 import isthmus.config.recipe
@@ -33,6 +35,7 @@ GROUPS = (
     ("The whole recipe", isthmus.config.recipe),
     ("Data", isthmus.config.data),
     ("Academic data", isthmus.config.academic),
+    ("Sources made of others", isthmus.config.derived),
     ("Models", isthmus.config.model),
     ("Masked image models", isthmus.config.masked),
     ("Classifiers", isthmus.config.classifier),
@@ -40,6 +43,7 @@ GROUPS = (
     ("Dual encoders", isthmus.config.dual),
     ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("BLIP", isthmus.config.med),
     ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),

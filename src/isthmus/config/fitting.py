@@ -192,8 +192,13 @@ def _stage(
     if any(name in stage.objective for name in COMPARING) and stage.batch_size < 2:
         allowed = "2 or more, because a picture is compared with the texts of others"
         yield Mistake(path=(*path, "batch_size"), found=str(stage.batch_size), allowed=allowed)
-    if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    remembers = isinstance(model, Med) and model.momentum is not None and "contrastive" in stage.objective
+    if stage.micro_batch_size not in (None, stage.batch_size) and (
+        remembers or "matching" in stage.objective
+    ):
         allowed = "null, because hard negatives are drawn from the whole batch"
+        if "matching" not in stage.objective:
+            allowed = "null, because model.momentum compares the whole batch with what it remembers"
         yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)

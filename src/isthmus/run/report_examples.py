@@ -45,7 +45,8 @@ def examples_of(recipe: Recipe, measured: Json, folder: Path) -> tuple[Examples,
     name = measured.get("examples_source", recipe.evaluation.test)
     album = _Album(recipe, name)
     where = f"the {len(rows):,} rows of {name}"
-    match recipe.evaluation.task:
+    judged = measured.get("evaluation", {}).get(split_of(recipe, name), {})
+    match judged.get("task", recipe.evaluation.task):
         case "questions" | "classification":
             chosen = choose_rows([row["right"] for row in rows], NUM_EXAMPLES)
             said = f"Evenly spaced over {where}, with at least three mistakes where there are."

@@ -21,11 +21,12 @@ from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped
+from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
+from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
@@ -162,6 +163,11 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
+    if sitting.processes.num > 1 and isinstance(workshop.model, Med) and workshop.model.momentum is not None:
+        raise UsageError(
+            "model.momentum: its queues hold what one process saw, but several train together; set it to null, or "
+            "train in one process"
+        )
     workshop.model.begin()
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
