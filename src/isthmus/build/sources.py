@@ -15,13 +15,9 @@ from isthmus.config.academic import (
     VqaSource,
 )
 from isthmus.config.data import FolderSource, LlavaSource, MixtureSource, SceneSource, ShardSource, Source
-from isthmus.config.derived import DerivedSource, ExchangedSource, PartSource, RecaptionedSource
 from isthmus.config.paths import expand
-from isthmus.core.errors import DataError
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
-from isthmus.data.samples import Subset
-from isthmus.data.sources.derived import Exchanged, Recaptioned
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
 from isthmus.data.sources.scenes import SceneSource as DrawnScenes
@@ -31,7 +27,7 @@ from isthmus.data.sources.single_scenes import SingleScenes
 
 
 def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
-    """Open a source; `data` holds the recipe's other sources, which mixtures and derived sources name.
+    """Open a source; `data` holds the recipe's other sources, which a mixture names.
 
     Raises:
         DataError: There is nothing there, or it is not what the recipe says.
@@ -77,8 +73,6 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
                 for name, part in config.parts.items()
             }
             return Mixture(parts, seed=config.seed)
-        case PartSource() | ExchangedSource() | RecaptionedSource():
-            return _derived(config, build_source(data[config.of], data))
         case (
             VqaSource()
             | GqaSource()
@@ -89,23 +83,5 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             | VisualGenomeSource()
         ):
             return build_academic(config)
-        case _:
-            assert_never(config)
-
-
-def _derived(config: DerivedSource, whole: SampleSource) -> SampleSource:
-    """A source made of `whole`."""
-    match config:
-        case PartSource():
-            if config.first >= len(whole):
-                raise DataError(
-                    f"a part begins at sample {config.first:,}, but '{config.of}' has {len(whole):,}; begin earlier"
-                )
-            end = len(whole) if config.count is None else min(config.first + config.count, len(whole))
-            return Subset(whole, range(config.first, end))
-        case ExchangedSource():
-            return Exchanged(whole, share=config.share, seed=config.seed)
-        case RecaptionedSource():
-            return Recaptioned(whole, Path(expand(config.captions)), origin=config.origin)
         case _:
             assert_never(config)

@@ -7,38 +7,12 @@ import typer
 
 from isthmus.cli.printing import clean, number, print_table
 from isthmus.cli.verbs import Result, verb
-from isthmus.config.capfilt import CapFiltOptions
 from isthmus.config.instructions import FactOptions, PaceOptions, WriterOptions
 from isthmus.core.options import RunOptions
 
 curate = typer.Typer(
     name="curate", help="Make data of data, every dropped row with its reason.", no_args_is_help=True
 )
-
-
-def _print_captions(result: Result) -> None:
-    if not result["complete"]:
-        typer.echo(f"this process is done; others still write to {clean(result['out'])}")
-        return
-    rows = [
-        [origin, number(one["captions"]), number(one["kept"]), number(one["captions"] - one["kept"])]
-        for origin, one in result["origins"].items()
-    ]
-    print_table("Captions", ("origin", "judged", "kept", "dropped"), rows)
-    if result["reasons"]:
-        print_table(
-            "Dropped",
-            ("reason", "captions"),
-            [[reason, number(n)] for reason, n in result["reasons"].items()],
-        )
-    for reason in result["skipped"]:
-        typer.echo(f"left out: {clean(reason)}")
-    typer.echo(
-        f"{number(result['pictures'])} pictures, {number(result['kept'])} captions kept: {clean(result['file'])}"
-    )
-    typer.echo(
-        f"every caption with its score: {clean(result['decisions'])}; to look at: {clean(result['report'])}"
-    )
 
 
 def _print(result: Result) -> None:
@@ -76,19 +50,3 @@ def instruct(
     from isthmus.run.curate_instruct import instruct as run_instruct
 
     return run_instruct(facts, out=out, resume=resume, about=about, by=by, pace=pace, options=options)
-
-
-@curate.command()
-@verb(_print_captions)
-def capfilt(
-    data: Annotated[str, typer.Argument(help="Tar shards, a folder, or RECIPE:SOURCE; it is only read.")],
-    out: Annotated[Path, typer.Option(help="The folder for decisions, captions and report.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what the folder holds.")] = False,
-    *,
-    by: CapFiltOptions,
-    options: RunOptions,
-) -> Result:
-    """Write captions for pictures and keep, of these and of their own, what a filter takes for theirs (BLIP)."""
-    from isthmus.run.curate_capfilt import capfilt as run_capfilt
-
-    return run_capfilt(data, out=out, resume=resume, by=by, options=options)

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from isthmus.config.academic import AcademicSource
 from isthmus.config.base import Count, Positive, Settings
-from isthmus.config.derived import DerivedSource
 
 Rows = Literal[
     "captions", "questions", "conversations", "text", "text_answers", "regions", "pictures", "classes"
@@ -93,7 +92,7 @@ class MixtureSource(Settings):
 
 
 Source = Annotated[
-    ShardSource | FolderSource | LlavaSource | SceneSource | MixtureSource | AcademicSource | DerivedSource,
+    ShardSource | FolderSource | LlavaSource | SceneSource | MixtureSource | AcademicSource,
     Field(discriminator="kind"),
 ]
 """One named source of samples."""

@@ -6,7 +6,6 @@ from typing import assert_never
 from isthmus.config import fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
-from isthmus.config.derived import DerivedSource
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.med import Med
@@ -143,14 +142,6 @@ def _names(
             if isinstance(data.get(name), MixtureSource):
                 found, allowed = f"'{name}', a mixture", "sources that are no mixtures themselves"
                 yield Mistake(path=("data", top, "parts", name), found=found, allowed=allowed)
-    above: list[str] = []
-    for top, source in data.items():
-        if isinstance(source, DerivedSource) and source.of not in above:
-            allowed = f"a source that stands above it: {one_of(above)}"
-            yield Mistake(
-                path=("data", top, "of"), found=f"'{source.of}'", allowed=allowed, choices=tuple(above)
-            )
-        above.append(top)
     for path, name in used:
         if name not in data:
             allowed = f"a name under data: {one_of(tuple(data))}"

@@ -33,32 +33,14 @@ def render(content: ReportContent) -> str:
     Raises:
         DataError: A picture cannot be decoded.
     """
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            content=content,
-            title=_title(content),
-            headlines=HEADLINES,
-            draw_controls=_control_bars,
-            draw_chart=_chart,
-            chart_notes=_chart_notes,
-            gap=_gap,
-            all_kinds=_all_kinds,
-        )
-    )
-
-
-def environment() -> Environment:
-    """Where the templates are, and the filters that they use."""
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(
+    environment.filters.update(
         amount=wording.amount,
         interval=wording.interval,
         duration=wording.duration,
@@ -69,26 +51,26 @@ def environment() -> Environment:
         embed=embed,
         capitalize_first=_capitalized,
     )
-    return made
+    return environment.get_template("page.html.j2").render(
+        content=content,
+        title=_title(content),
+        headlines=HEADLINES,
+        draw_controls=_control_bars,
+        draw_chart=_chart,
+        chart_notes=_chart_notes,
+        gap=_gap,
+        all_kinds=_all_kinds,
+    )
 
 
 def write_report(content: ReportContent, path: Path) -> int:
-    """Write a run's page to `path` and return its size in bytes.
+    """Write the page to `path` and return its size in bytes; an older report stays whole until the new one is.
 
     Raises:
         DataError: A picture cannot be decoded.
         MachineError: The file cannot be written, for example because the disk is full.
     """
-    return write_page(render(content), path)
-
-
-def write_page(text: str, path: Path) -> int:
-    """Write a page to `path` and return its size in bytes; an older one stays whole until the new one is.
-
-    Raises:
-        MachineError: The file cannot be written, for example because the disk is full.
-    """
-    page = text.encode("utf-8", errors="replace")
+    page = render(content).encode("utf-8", errors="replace")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

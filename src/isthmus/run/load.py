@@ -80,28 +80,14 @@ class LoadedRun:
         )
         return self.write([sample], rows="questions" if asked else "captions")[0]
 
-    def write(
-        self,
-        samples: list[Sample],
-        *,
-        rows: RowKind,
-        decoding: Decoding | None = None,
-        seed: int | None = None,
-    ) -> list[Answer]:
+    def write(self, samples: list[Sample], *, rows: RowKind) -> list[Answer]:
         """Continue the prompts of some samples, or write a caption of the first picture of each.
-
-        Args:
-            samples: What is written about.
-            rows: How they are read.
-            decoding: How tokens are chosen; None: as the recipe says.
-            seed: Drives drawing; None: the run's.
 
         Raises:
             UsageError: The run's model writes no text, or captions alone and something else is asked.
             DataError: A sample has nothing of this kind, a picture cannot be read, or a prompt does not fit.
         """
         model, processor = self.workshop.model, self.workshop.processor
-        drawn = self.seed if seed is None else seed
         writer: object = model
         if isinstance(writer, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
             if rows != "captions":
@@ -109,9 +95,7 @@ class LoadedRun:
                     f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes captions and "
                     f"answers nothing, but rows are '{rows}'; leave the question out"
                 )
-            return self._captions(
-                writer, processor, samples, decoding or self.decoding, self.seed if seed is None else seed
-            )
+            return self._captions(writer, processor, samples)
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
                 f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "
@@ -124,29 +108,26 @@ class LoadedRun:
             written = generate(
                 model,
                 batch,
-                decoding or self.decoding,
+                self.decoding,
                 end_ids=codec.end_ids[-1:],
                 pad_id=codec.pad_id,
-                seed=drawn,
+                seed=self.seed,
             )
         return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
 
     def _captions(
-        self,
-        model: WritesCaptions,
-        processor: DualEncoderProcessor,
-        samples: list[Sample],
-        decoding: Decoding,
-        seed: int,
+        self, model: WritesCaptions, processor: DualEncoderProcessor, samples: list[Sample]
     ) -> list[Answer]:
         """A caption of the first picture of each sample, no longer than the texts that the model learnt from."""
         made = [processor.row(sample, choice=0, purpose="prompt") for sample in samples]
         batch = collate(made, pad_id=processor.pad_id).to(next(self.workshop.model.parameters()).device)
         encoder = processor.captions
-        decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, encoder.context - 1))
+        decoding = replace(
+            self.decoding, max_new_tokens=min(self.decoding.max_new_tokens, encoder.context - 1)
+        )
         with self.number_format():
             written = write_captions(
-                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=seed
+                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=self.seed
             )
         return [Answer(text=encoder.decode(ids), num_tokens=len(ids)) for ids in written]
 

@@ -1,52 +1,15 @@
-"""Asking a run whether texts belong to pictures, pair by pair: the word of its match head, or how alike they are."""
+"""Asking a run whether texts belong to pictures: the word of its match head, pair by pair."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from einops import einsum
 
-from isthmus.core.batch import Batch
 from isthmus.core.errors import UsageError
-from isthmus.core.protocols import Contrasts, Matches
+from isthmus.core.protocols import Matches
 from isthmus.data.collate import collate
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.samples import ImageRef, Sample
 from isthmus.run.load import LoadedRun
-
-
-@torch.no_grad()
-def likenesses(
-    loaded: LoadedRun, pairs: Sequence[tuple[ImageRef, str]], *, batch_size: int = 64
-) -> list[float]:
-    """How alike each text is to its picture: the cosine, of a picture with several vectors the largest.
-
-    Args:
-        loaded: A run whose model compares.
-        pairs: Pictures and texts.
-        batch_size: Pairs that are looked at together; what comes out changes by rounding alone.
-
-    Raises:
-        UsageError: The run's model compares nothing.
-        BadSample: A picture cannot be read.
-    """
-    comparer: object = loaded.workshop.model
-    processor = loaded.workshop.processor
-    if not isinstance(comparer, Contrasts) or not isinstance(processor, DualEncoderProcessor):
-        raise UsageError(
-            f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not compare "
-            "pictures with texts; use a run of kind med, qformer_pretrainer or dual_encoder"
-        )
-    found: list[float] = []
-    with loaded.number_format():
-        for batch in _batches(loaded, processor, pairs, batch_size):
-            encoded = loaded.workshop.model.encode(batch)
-            assert encoded.image_views is not None
-            assert encoded.text_vectors is not None
-            products = einsum(
-                encoded.image_views, encoded.text_vectors, "pair view dim, pair dim -> pair view"
-            )
-            found += products.float().amax(dim=1).tolist()
-    return found
 
 
 @torch.no_grad()
@@ -71,27 +34,18 @@ def match_probabilities(
             f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not match pictures "
             "with texts; use a run of kind med or qformer_pretrainer"
         )
+    device = next(loaded.workshop.model.parameters()).device
     found: list[float] = []
     with loaded.number_format():
-        for batch in _batches(loaded, processor, pairs, batch_size):
-            every = torch.arange(len(batch), device=next(loaded.workshop.model.parameters()).device)
+        for first in range(0, len(pairs), batch_size):
+            samples = [
+                Sample(id=image.name, origin=image.name, images=(image,), captions=(text,))
+                for image, text in pairs[first : first + batch_size]
+            ]
+            rows = [processor.row(sample, choice=0) for sample in samples]
+            batch = collate(rows, pad_id=processor.pad_id).to(device)
+            every = torch.arange(len(rows), device=device)
             encoded = loaded.workshop.model.encode(batch)
             logits = matcher.match(encoded, batch, images=every, texts=every)
             found += logits.float().softmax(dim=1)[:, 1].tolist()
     return found
-
-
-def _batches(
-    loaded: LoadedRun,
-    processor: DualEncoderProcessor,
-    pairs: Sequence[tuple[ImageRef, str]],
-    batch_size: int,
-) -> Iterator[Batch]:
-    device = next(loaded.workshop.model.parameters()).device
-    for first in range(0, len(pairs), batch_size):
-        samples = [
-            Sample(id=image.name, origin=image.name, images=(image,), captions=(text,))
-            for image, text in pairs[first : first + batch_size]
-        ]
-        rows = [processor.row(sample, choice=0) for sample in samples]
-        yield collate(rows, pad_id=processor.pad_id).to(device)
