@@ -14,7 +14,6 @@ from pydantic import BaseModel
 import isthmus.config.academic
 import isthmus.config.classifier
 import isthmus.config.data
-import isthmus.config.derived
 import isthmus.config.dual
 import isthmus.config.evaluation
 import isthmus.config.joining
@@ -35,7 +34,6 @@ GROUPS = (
     ("The whole recipe", isthmus.config.recipe),
     ("Data", isthmus.config.data),
     ("Academic data", isthmus.config.academic),
-    ("Sources made of others", isthmus.config.derived),
     ("Models", isthmus.config.model),
     ("Masked image models", isthmus.config.masked),
     ("Classifiers", isthmus.config.classifier),
