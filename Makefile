@@ -37,6 +37,8 @@ bench: $(READY)
 	$(BIN)/python bench/encoder.py
 	$(BIN)/python bench/truncation.py
 	$(BIN)/python bench/full_width.py
+	$(BIN)/python bench/training_speed.py
+	$(BIN)/python bench/large_batch.py
 
 # 27 runs of about two minutes; when stopped, it goes on with the run it was at.
 bench-connectors: $(READY)

@@ -19,6 +19,7 @@ import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.masked
+import isthmus.config.med
 import isthmus.config.model
 import isthmus.config.qformer
 import isthmus.config.recipe
@@ -40,6 +41,7 @@ GROUPS = (
     ("Dual encoders", isthmus.config.dual),
     ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("BLIP", isthmus.config.med),
     ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import torch
+from torch import nn
 
 from isthmus.core.batch import IGNORED, Batch, VisualLayout, exchange_pictures
-from isthmus.core.devices import choose_device
+from isthmus.core.devices import choose_device, precision_for
 from isthmus.core.errors import MachineError, UsageError
 from isthmus.core.randomness import order_of, seed_of
 from isthmus.core.sizes import Size, parse_size
@@ -58,3 +60,21 @@ def test_a_device_that_is_not_there_is_named() -> None:
             choose_device("cuda")
     with pytest.raises(MachineError, match="'toaster' is no device"):
         choose_device("toaster")
+
+
+@pytest.mark.parametrize(
+    ("widths", "device", "asked", "meant"),
+    [
+        ((64, 160), "cpu", "auto", "fp32"),
+        ((128, 512), "cpu", "auto", "auto"),
+        ((768, 2), "cpu", "auto", "auto"),
+        ((64, 160), "cpu", "bf16", "bf16"),
+        ((64, 160), "cuda", "auto", "auto"),
+        ((), "cpu", "auto", "auto"),
+    ],
+)
+def test_a_narrow_model_keeps_single_precision_on_a_processor(
+    widths: tuple[int, ...], device: str, asked: Literal["auto", "bf16"], meant: str
+) -> None:
+    layers = [nn.Linear(widths[0], width, device="meta") for width in widths]
+    assert precision_for(nn.Sequential(*layers), torch.device(device), asked) == meant

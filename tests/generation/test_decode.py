@@ -9,6 +9,7 @@ from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.connectors.mlp import MLPConnector
 from isthmus.parts.language.language_model import LanguageModel, LlamaShape, build_llama
+from isthmus.parts.language.token_rows import TokenRows
 from isthmus.parts.vision.vit import ViT
 
 IMAGE, PAD, END = 40, 0, 2
@@ -110,6 +111,33 @@ def test_the_end_token_ends_and_is_not_returned(model: VisionLanguageModel, batc
     free = written(model, batch, METHODS[0])
     stopped = written(model, batch, METHODS[0], end=free[0][3])
     assert stopped[0] == free[0][: free[0].index(free[0][3])]
+
+
+def test_rows_of_a_batch_end_by_a_new_token_while_others_go_on() -> None:
+    """The end token's id lies behind the frozen table, and is fed to it as long as another row still writes."""
+    torch.manual_seed(3)
+    network = build_llama(
+        LlamaShape(vocabulary=40, width=24, num_layers=1, num_heads=4, num_kv_heads=2, ffn=48, context=64)
+    )
+    end, image, num_rows = 40, 41, 48
+    model = VisionLanguageModel(
+        vision=ViT(image_size=16, patch=8, shape=TransformerShape(width=16, num_layers=1, num_heads=2)),
+        connector=MLPConnector(vision_width=16, language_width=24),
+        language=LanguageModel(network=network, rows=TokenRows(network=network, num_rows=1)),
+        placeholder_id=image,
+    ).eval()
+    token_ids = torch.tensor([[1, *[image] * 4, 7]]).repeat(num_rows, 1)
+    batch = Batch(
+        sample_ids=tuple(map(str, range(num_rows))),
+        pixels=torch.zeros(num_rows, 3, 16, 16),
+        token_ids=token_ids,
+        attention_mask=torch.ones_like(token_ids, dtype=torch.bool),
+        layout=VisualLayout(images_per_row=(1,) * num_rows, tokens_per_image=(4,) * num_rows),
+    )
+    drawing = Decoding(method="sample", temperature=50.0, max_new_tokens=12)
+    lengths = {len(ids) for ids in generate(model, batch, drawing, end_ids=(end,), pad_id=PAD)}
+    assert min(lengths) < 12
+    assert max(lengths) == 12
 
 
 def test_drawing_follows_its_seed_and_leaves_the_global_generator_alone(

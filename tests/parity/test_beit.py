@@ -7,7 +7,7 @@ import torch
 from transformers import BeitConfig, BeitForMaskedImageModeling
 
 from isthmus.build.model import build_model
-from isthmus.config.masked import BlockwiseMasking, CodePredictor, Codes, MaskedImageModel
+from isthmus.config.masked import BlockwiseMasking, CodePredictor, MaskedImageModel, SmallCodes
 from isthmus.config.vision import VitVision
 from isthmus.core.batch import Batch
 from isthmus.core.errors import CheckpointError
@@ -29,7 +29,7 @@ def config_here(weights: str | None = None, **changes: int) -> MaskedImageModel:
         vision=VitVision(**sizes, **form, features="all"),
         predictor=CodePredictor(),
         masking=BlockwiseMasking(patches=6, least_block=2),
-        tokenizer=Codes(vocabulary=20, patch=8, width=16),
+        tokenizer=SmallCodes(vocabulary=20, patch=8, width=16),
         weights=weights,
     )
 

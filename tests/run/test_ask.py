@@ -147,6 +147,7 @@ BAD = {
     "empty.png": b"",
     "strip.png": (20_000, 10),
     "folder.png": "folder",
+    "nan.tiff": "floats",
 }
 
 
@@ -161,6 +162,8 @@ def test_bad_pictures_are_named_in_one_sentence(runs: small.Runs, tmp_path: Path
         case "half":
             whole = small.picture(path).read_bytes()
             path.write_bytes(whole[: len(whole) // 2])
+        case "floats":
+            Image.new("F", (40, 30), float("nan")).save(path)
         case "folder":
             path.mkdir()
     refused = small.isthmus("ask", runs["own"][0], path, "what is red")

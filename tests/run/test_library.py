@@ -4,13 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small
 import torch
+from PIL import ExifTags, Image
 
 import isthmus
 from isthmus.core.errors import DataError
 from isthmus.data.sources.scenes import SceneSource
+from isthmus.run.load import picture_of
 
 
 @pytest.mark.parametrize("name", ["own", "lora", "dual", "alone"])
@@ -42,6 +45,21 @@ def test_a_run_answers_for_a_path_a_string_and_a_picture(runs: small.Runs, tmp_p
     assert isinstance(run.answer(path), str)
     with pytest.raises(DataError, match=r"nowhere\.png does not exist"):
         run.answer("nowhere.png")
+
+
+def test_numbers_that_are_no_picture_are_refused_and_a_turned_picture_is_turned_back(
+    runs: small.Runs, tmp_path: Path
+) -> None:
+    run = isthmus.load(str(runs["own"][0]))
+    with pytest.raises(DataError, match=r"holds floating-point numbers; expected 8 or 16 bits a channel"):
+        run.answer(Image.fromarray(np.full((32, 32), np.nan, dtype=np.float32)), "what is red")
+    turned = Image.open(small.picture(tmp_path / "a.png"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    seen = picture_of(Image.open(tmp_path / "turned.jpg")).picture()
+    assert seen.tobytes() == picture_of(tmp_path / "turned.jpg").picture().tobytes()
+    assert seen.tobytes() != Image.open(tmp_path / "turned.jpg").tobytes()
 
 
 def test_show_counts_the_same_for_a_run_as_its_model_has(runs: small.Runs) -> None:

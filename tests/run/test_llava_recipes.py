@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import small
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaNextForConditionalGeneration
 
 from isthmus.build.model import build_model
+from isthmus.config.academic import AcademicSource
+from isthmus.config.data import MixtureSource
 from isthmus.config.load import load_recipe
 from isthmus.data.scenes import words
 from isthmus.data.vocabulary import train_tokenizer
@@ -145,3 +148,19 @@ def test_weights_that_do_not_fit_end_with_every_difference(folder: Path, tmp_pat
     assert outcome.code == 4
     assert "missing model.image_newline" in outcome.sentence
     assert "linear_2.bias is (7,), expected (40,)" in outcome.sentence
+
+
+def test_the_academic_mixture_has_every_reader_and_table_7_of_the_paper() -> None:
+    recipe = load_recipe("llava_1_5_academic")
+    mixture = recipe.data["instructions"]
+    assert isinstance(mixture, MixtureSource)
+    sources = {recipe.data[name].kind for name in mixture.parts}
+    readers = [source.model_fields["kind"].annotation for source in get_args(AcademicSource)]
+    assert {kind for reader in readers for kind in get_args(reader)} | {"llava_json"} == sources
+    thousands = sum(part.cap or 0 for part in mixture.parts.values()) / 1000
+    assert thousands == 158 + 40 + 83 + 72 + 9 + 80 + 66 + 22 + 48 + 86
+    assert mixture.parts["sharegpt"].rows == "text_answers"
+    assert recipe.stages[1].group_by_modality
+    same = load_recipe("llava_1_5")
+    assert recipe.model == same.model
+    assert recipe.stages[0] == same.stages[0]

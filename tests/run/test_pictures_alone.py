@@ -33,12 +33,12 @@ MAE = (
 )
 BEIT = (
     f"name: small-beit\nseed: 3\n{small.DATA}models:\n"
-    "  codes: {kind: visual_tokenizer, image_size: 32, tokenizer: {vocabulary: 12, patch: 8, width: 16}}\n"
+    "  codes: {kind: visual_tokenizer, image_size: 32, tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}}\n"
     "  see:\n    kind: masked_image_model\n"
     "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: none, relative: true,\n"
     "      mask_token: true, key_bias: false, layer_scale: 0.1, features: all}\n"
     "    predictor: {kind: codes}\n    masking: {kind: blockwise, patches: 6, least_block: 2}\n"
-    "    tokenizer: {vocabulary: 12, patch: 8, width: 16}\nfinal: see\nstages:\n"
+    "    tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}\nfinal: see\nstages:\n"
     + small.stage("tokenize", "tokenizer", "pictures", objective="{reconstruction: 1.0}", model="codes")
     + small.stage(
         "pretrain",
@@ -203,7 +203,7 @@ def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
             "keeps every patch's place",
         ),
         (
-            BEIT.replace("    tokenizer: {vocabulary", "    tokenizer: null # {vocabulary"),
+            BEIT.replace("    tokenizer: {kind: dvae, vocabulary", "    tokenizer: null # {vocabulary"),
             2,
             "whose codes are predicted",
         ),

@@ -63,11 +63,13 @@ def test_which_parameters_decay(name: str, shape: tuple[int, ...], expected: boo
 
 
 def test_groups_carry_decay_and_learning_rate_of_their_part() -> None:
-    settings = OptimizerSettings(lr=0.1, lr_by_part={"language": 0.01}, weight_decay=0.5)
+    settings = OptimizerSettings(
+        lr=0.1, lr_by_part={"language": 0.01}, weight_decay=0.5, weight_decay_by_part={"connector": 2.0}
+    )
     optimizer = build_optimizer(set_trainable(ToyModel(), ["connector", "language"]), settings)
     found = {(g["part"], g["weight_decay"]): (g["peak_lr"], len(g["params"])) for g in optimizer.param_groups}
     assert found == {
-        ("connector", 0.5): (0.1, 1),
+        ("connector", 2.0): (0.1, 1),
         ("connector", 0.0): (0.1, 1),
         ("language", 0.5): (0.01, 2),
         ("language", 0.0): (0.01, 2),
@@ -96,6 +98,7 @@ def test_one_update_equals_the_formula_of_adamw() -> None:
         ({"ema": 1.0}, "ema"),
         ({"clip": -1.0}, "clip"),
         ({"lr_by_part": {"connector": -1.0}}, "lr_by_part.connector"),
+        ({"weight_decay_by_part": {"connector": -1.0}}, "weight_decay_by_part.connector"),
     ],
 )
 def test_senseless_settings_are_refused(settings: dict[str, float], words: str) -> None:
@@ -103,10 +106,11 @@ def test_senseless_settings_are_refused(settings: dict[str, float], words: str) 
         OptimizerSettings(**settings)
 
 
-def test_a_learning_rate_for_a_part_that_is_not_trained_is_refused() -> None:
+@pytest.mark.parametrize("setting", ["lr_by_part", "weight_decay_by_part"])
+def test_a_setting_of_a_part_that_is_not_trained_is_refused(setting: str) -> None:
     split = set_trainable(ToyModel(), ["connector"])
-    with pytest.raises(RecipeError, match=r"'language', which is not trained.*connector"):
-        build_optimizer(split, OptimizerSettings(lr_by_part={"language": 1.0}))
+    with pytest.raises(RecipeError, match=rf"{setting} names 'language', which is not trained.*connector"):
+        build_optimizer(split, OptimizerSettings(**{setting: {"language": 1.0}}))
 
 
 def test_the_average_follows_its_recursion_and_gives_the_weights_back() -> None:

@@ -6,10 +6,19 @@ from typing import assert_never
 from isthmus.build.names import locate
 from isthmus.build.vision import Origin, build_vision, not_here, source_of
 from isthmus.config.classifier import Classifier
-from isthmus.config.masked import CodePredictor, Codes, MaskedImageModel, PixelPredictor, VisualTokenizer
+from isthmus.config.masked import (
+    CodePredictor,
+    DallECodes,
+    MaskedImageModel,
+    PixelPredictor,
+    SmallCodes,
+    VisualTokenizer,
+)
+from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.sizes import Size
 from isthmus.interop.beit import load_beit
+from isthmus.interop.dall_e import load_dall_e
 from isthmus.interop.mae import load_mae, read_mae_file
 from isthmus.models.classifier import ClassHead
 from isthmus.models.classifier import Classifier as ClassifierModel
@@ -17,9 +26,11 @@ from isthmus.models.masked_image_model import MaskedImageModel as MaskedImageMod
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.nn.patches import patch_grid
 from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.vision.dall_e import DallEShape, dall_e_tokenizer
 from isthmus.parts.vision.predictor import CodePredictor as CodePredictorPart
 from isthmus.parts.vision.predictor import PixelPredictor as PixelPredictorPart
 from isthmus.parts.vision.tokenizer import VisualTokenizer as VisualTokenizerPart
+from isthmus.parts.vision.tokenizer import small_tokenizer
 from isthmus.parts.vision.vit import ViT
 
 _WEIGHTS = "model.weights"
@@ -35,7 +46,7 @@ def build_masked_image_model(config: MaskedImageModel, origin: Origin) -> Masked
     """
     vision = build_vision(config.vision, origin, frozen=False)
     assert isinstance(vision, ViT)
-    codes = None if config.tokenizer is None else build_tokenizer_of_pictures(config.tokenizer)
+    codes = None if config.tokenizer is None else _tokenizer(config.tokenizer, config.vision, origin)
     model = MaskedImageModelModule(
         vision=vision,
         predictor=_predictor(config, vision),
@@ -68,21 +79,41 @@ def _predictor(config: MaskedImageModel, vision: ViT) -> PixelPredictorPart | Co
             assert_never(config.predictor)
 
 
-def build_tokenizer_of_pictures(config: Codes) -> VisualTokenizerPart:
-    """The part that writes pictures as codes.
+def build_visual_tokenizer(config: VisualTokenizer, origin: Origin) -> VisualTokenizerModel:
+    """A visual tokenizer alone.
 
     Raises:
-        RecipeError: A code cannot stand for that many pixels.
+        RecipeError: A code cannot stand for that many pixels, or a path does not exist.
+        CheckpointError: Weights do not fit.
     """
-    try:
-        return VisualTokenizerPart(vocabulary=config.vocabulary, patch=config.patch, width=config.width)
-    except ValueError as error:
-        raise RecipeError(f"model.tokenizer: {error}") from error
+    return VisualTokenizerModel(tokenizer=_tokenizer(config.tokenizer, config, origin))
 
 
-def build_visual_tokenizer(config: VisualTokenizer) -> VisualTokenizerModel:
-    """A visual tokenizer alone."""
-    return VisualTokenizerModel(tokenizer=build_tokenizer_of_pictures(config.tokenizer))
+def _tokenizer(
+    config: SmallCodes | DallECodes, pictures: VisualTokenizer | VitVision, origin: Origin
+) -> VisualTokenizerPart:
+    """The part that writes pictures, normalised as those of `pictures`, as codes."""
+    path = "model.tokenizer"
+    match config:
+        case SmallCodes():
+            try:
+                return small_tokenizer(vocabulary=config.vocabulary, patch=config.patch, width=config.width)
+            except ValueError as error:
+                raise RecipeError(f"{path}: {error}") from error
+        case DallECodes():
+            shape = DallEShape(
+                vocabulary=config.vocabulary,
+                width=config.width,
+                code_width=config.code_width,
+                blocks=config.blocks,
+            )
+            made = dall_e_tokenizer(shape, patch=config.patch, mean=pictures.mean, std=pictures.std)
+            if config.weights is not None and not origin.random:
+                folder = Path(locate(config.weights, path=f"{path}.weights")).expanduser()
+                load_dall_e(made, folder, name=config.weights)
+            return made
+        case _:
+            assert_never(config)
 
 
 def _fill(model: MaskedImageModelModule, name: str, origin: Origin) -> None:

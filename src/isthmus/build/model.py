@@ -101,7 +101,7 @@ def _assemble(
         case MaskedImageModel():
             return build_masked_image_model(config, origin)
         case VisualTokenizer():
-            return build_visual_tokenizer(config)
+            return build_visual_tokenizer(config, origin)
         case Classifier():
             return build_classifier(config, origin, frozen=frozen)
         case QFormerPretrainer():

@@ -14,12 +14,21 @@ from isthmus.config.academic import (
     VisualGenomeSource,
     VqaSource,
 )
-from isthmus.config.data import FolderSource, LlavaSource, MixtureSource, SceneSource, ShardSource, Source
+from isthmus.config.data import (
+    ClipSource,
+    FolderSource,
+    LlavaSource,
+    MixtureSource,
+    SceneSource,
+    ShardSource,
+    Source,
+)
 from isthmus.config.paths import expand
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
+from isthmus.data.sources.scene_clips import SceneClips
 from isthmus.data.sources.scenes import SceneSource as DrawnScenes
 from isthmus.data.sources.scenes import Variation
 from isthmus.data.sources.shards import Shards
@@ -60,6 +69,14 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
                     exchanged=config.exchanged,
                     counting=config.counting,
                 ),
+            )
+        case ClipSource():
+            return SceneClips(
+                split=config.split,
+                num_samples=config.num_samples,
+                frames=config.frames,
+                image_size=config.image_size,
+                seed=config.seed,
             )
         case MixtureSource():
             parts = {

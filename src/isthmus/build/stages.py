@@ -86,6 +86,7 @@ def optimizer_settings(config: Optimizer) -> OptimizerSettings:
     return OptimizerSettings(
         lr=config.lr,
         lr_by_part=dict(config.lr_by_part),
+        weight_decay_by_part=dict(config.weight_decay_by_part),
         weight_decay=config.weight_decay,
         betas=config.betas,
         eps=config.eps,

@@ -9,6 +9,7 @@ from isthmus.config.model import VisionLanguageModel
 from isthmus.config.qformer import QFormer
 from isthmus.core.sizes import Size
 from isthmus.interop.llava import load_connector, load_llava
+from isthmus.interop.open_flamingo import load_open_flamingo
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.parts.connectors.qformer import QFormer as QFormerModule
 
@@ -38,7 +39,11 @@ def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, or
     if config.weights is None or origin.random:
         return
     if _is_file(config.weights):
-        load_connector(model, Path(locate(config.weights, path=_PATH)))
+        file = Path(locate(config.weights, path=_PATH))
+        if config.attention is not None:
+            load_open_flamingo(model, file)
+        else:
+            load_connector(model, file)
         return
     grids = () if config.tiles is None else tuple(Size(*grid) for grid in config.tiles.grids)
     try:

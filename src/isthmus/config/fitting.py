@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_dual
+from isthmus.config import fitting_clips, fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -80,11 +80,14 @@ def mistakes_between(
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
+        mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
     if stores_features and all(isinstance(model, LanguageModel) for model in models.values()):
         allowed = "null, because a language_model has no vision encoder"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    mistakes += fitting_clips.judged(models[final], evaluation, data) if evaluation is not None else ()
+    mistakes += fitting_clips.stored(data) if stores_features else ()
     model = models[final]
     mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
     marks = any(isinstance(one, DualEncoder) and one.marks_regions for one in models.values())

@@ -6,15 +6,7 @@ from pydantic import Field, field_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 from isthmus.config.qformer import QFormer
-from isthmus.config.resampling import (
-    Activation,
-    FrameTransformer,
-    LatentTransformer,
-    MappingMlp,
-    MappingTransformer,
-    PerceiverResampler,
-    PooledMlp,
-)
+from isthmus.config.resampling import Activation, Resampling
 
 
 class LinearConnector(Settings):
@@ -51,19 +43,17 @@ class PixelShuffle(Settings):
     """Entries between two linear layers behind a layer norm, as InternVL has them; null: one linear layer."""
     positions: bool = False
     """Whether a layer norm stands in front and each visual token gets a learned position vector."""
+    dropout: Fraction = 0.0
+    """Share of the joined feature entries dropped in training, behind a layer norm."""
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether a layer norm stands in front."""
+        return self.hidden is not None or self.positions or self.dropout > 0
 
 
 Connector = Annotated[
-    LinearConnector
-    | MlpConnector
-    | PooledMlp
-    | PerceiverResampler
-    | LatentTransformer
-    | PixelShuffle
-    | MappingMlp
-    | MappingTransformer
-    | FrameTransformer
-    | QFormer,
+    LinearConnector | MlpConnector | PixelShuffle | Resampling | QFormer,
     Field(discriminator="kind"),
 ]
 """Visual tokens from patches."""

@@ -33,15 +33,38 @@ class CodePredictor(Settings):
     kind: Literal["codes"] = "codes"
 
 
-class Codes(Settings):
-    """A visual tokenizer: a small discrete VAE that writes a picture as a grid of codes and reads it back."""
+class SmallCodes(Settings):
+    """A discrete VAE of a few convolutions, which learns from the data at hand."""
 
+    kind: Literal["dvae"] = "dvae"
     vocabulary: Count = 8192
     """How many codes there are."""
     patch: Count
     """Pixels a code stands for, each way; a power of two."""
     width: Count = 64
     """Entries of the vectors inside it, and of a code's own vector."""
+
+
+class DallECodes(Settings):
+    """DALL-E's discrete VAE, the one that BEiT was trained with (Ramesh et al., 2021)."""
+
+    kind: Literal["dall_e"] = "dall_e"
+    vocabulary: Count = 8192
+    """How many codes there are."""
+    patch: Annotated[int, Field(ge=8, multiple_of=8)] = 16
+    """Pixels of the picture a code stands for, each way; above 8 the tokenizer sees the picture smaller."""
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 256
+    """Channels of its first group of blocks."""
+    code_width: Count = 128
+    """Entries of a code's own vector."""
+    blocks: Count = 2
+    """Residual blocks of each of its four groups."""
+    weights: str | None = None
+    """A folder with `encoder.safetensors` and `decoder.safetensors` under OpenAI's names; null: random."""
+
+
+Codes = Annotated[SmallCodes | DallECodes, Field(discriminator="kind")]
+"""A visual tokenizer: it writes a picture as a grid of codes and reads it back."""
 
 
 class PixelPredictor(Settings):

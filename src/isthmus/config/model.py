@@ -12,6 +12,7 @@ from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLangu
 from isthmus.config.masked import MaskedImageModel, VisualTokenizer
 from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
+from isthmus.config.resampling import PerceiverResampler
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
@@ -38,8 +39,8 @@ class VisionLanguageModel(Settings):
     """Pictures of any size cut into tiles; null: each picture as one."""
     weights: str | None = None
     """A Hugging Face LLaVA, LLaVA-NeXT or BLIP-2 (folder or hub name): all parts start from it, and the names under
-    `vision` and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys or
-    LAVIS' keys, from which only the parts start that it holds; null: each part from its own."""
+    `vision` and `language` only say their architecture; or a `.safetensors` file with LLaVA's `mm_projector` keys,
+    LAVIS' keys or OpenFlamingo's, from which only the parts start that it holds; null: each part from its own."""
 
     @property
     def ways(self) -> dict[str, Path]:
@@ -79,6 +80,14 @@ class VisionLanguageModel(Settings):
     def has_markers(self) -> bool:
         """Whether `<image>` and `<|endofchunk|>` have trained rows."""
         return self.splice is None and self.attention is not None and self.attention[2].marker != "none"
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of a clip that every way in takes; 0 where one takes single pictures alone."""
+        return min(
+            (way.connector.frames or 0) if isinstance(way.connector, PerceiverResampler) else 0
+            for way in self.ways.values()
+        )
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -125,9 +134,13 @@ class VisionLanguageModel(Settings):
 
     def _only_spliced(self) -> list[Mistake]:
         """What goes with one connector and splice alone."""
-        allowed = "null, because this goes with one connector and splice alone"
-        found = (("tiles", "tiles", self.tiles), ("weights", f"'{self.weights}'", self.weights))
-        return [Mistake(path=(key,), found=said, allowed=allowed) for key, said, value in found if value]
+        alone = "null, because this goes with one connector and splice alone"
+        mistakes = [Mistake(path=("tiles",), found="tiles", allowed=alone)] if self.tiles else []
+        is_flamingo = not self.paths and self.weights is not None and self.weights.endswith(".safetensors")
+        if self.weights is not None and not is_flamingo:
+            allowed = alone if self.paths else "null, or a .safetensors file with OpenFlamingo's keys"
+            mistakes.append(Mistake(path=("weights",), found=f"'{self.weights}'", allowed=allowed))
+        return mistakes
 
     @property
     def inner_parts(self) -> dict[str, str]:

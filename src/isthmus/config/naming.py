@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.config.base import Mistake, one_of
-from isthmus.config.masked import MaskedImageModel, VisualTokenizer
+from isthmus.config.masked import DallECodes, MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
 from isthmus.config.stages import Stage
 
@@ -86,7 +86,8 @@ def _codes(
         )
         yield Mistake(path=(*path, "train"), found="'tokenizer'", allowed=allowed)
     is_other_run = stage.start_from is not None and "/" in stage.start_from
-    if "tokenizer" not in carried and not is_other_run:
+    is_published = isinstance(model.tokenizer, DallECodes) and model.tokenizer.weights is not None
+    if "tokenizer" not in carried and not is_other_run and not is_published:
         allowed = (
             "a stage or run that hands on a trained tokenizer, else the codes are those of random weights"
         )

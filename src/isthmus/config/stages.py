@@ -1,5 +1,6 @@
 """The stages of a recipe: which parts learn, by which objective, on which data, for how long."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,6 +41,8 @@ class Optimizer(Settings):
     """Highest learning rates of parts that differ from `lr`."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay of matrices; vectors (norms, biases) have none."""
+    weight_decay_by_part: dict[str, NotNegative] = {}
+    """Weight decays of parts that differ from `weight_decay`."""
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
     """How long first and second moments remember."""
     eps: Positive = 1.0e-8
@@ -54,6 +57,11 @@ class Optimizer(Settings):
     """Largest norm of the whole gradient; null: not clipped."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of an exponential moving average of the weights, which is what the stage hands on; null: none."""
+
+    def by_part(self) -> Iterator[tuple[str, str]]:
+        """Every setting of a single part, as the setting's name and the part's."""
+        yield from (("lr_by_part", part) for part in self.lr_by_part)
+        yield from (("weight_decay_by_part", part) for part in self.weight_decay_by_part)
 
 
 class Validation(Settings):
@@ -148,9 +156,9 @@ class TrainStage(Settings):
         if micro is not None and self.batch_size % micro:
             allowed = f"a number that divides batch_size = {self.batch_size}"
             mistakes.append(Mistake(path=("micro_batch_size",), found=str(micro), allowed=allowed))
-        for name in self.optimizer.lr_by_part:
+        for setting, name in self.optimizer.by_part():
             if name not in self.train:
-                path = ("optimizer", "lr_by_part", name)
+                path = ("optimizer", setting, name)
                 allowed = f"parts this stage trains: {', '.join(self.train)}"
                 mistakes.append(Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=self.train))
         refuse(mistakes)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
+from torch import nn
 
 from isthmus.core.errors import MachineError
 
@@ -41,6 +42,20 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+NARROW = 128
+"""Below this width bf16 does not pay on a processor. Three transformer blocks, forward and backward, one thread with
+AVX512: fp32 took 0.57 of bf16's time at width 64, 1.08 at 128, 1.42 at 192, 1.49 at 256, 1.79 at 512, 1.83 at 768."""
+
+
+def precision_for(model: nn.Module, device: torch.device, precision: Precision) -> Precision:
+    """What `auto` means for a model: fp32 on a processor if a linear layer is narrower than 128 both ways."""
+    if precision != "auto" or device.type != "cpu":
+        return precision
+    layers = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
+    narrowest = min((max(layer.in_features, layer.out_features) for layer in layers), default=NARROW)
+    return "fp32" if narrowest < NARROW else "auto"
 
 
 @contextlib.contextmanager

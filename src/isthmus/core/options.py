@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["auto", "fp32", "bf16"]
-"""Number format of matrix products; `auto` takes bf16 where the machine has it in hardware."""
+"""Number format of matrix products; `auto` takes bf16 where the machine has it in hardware and the model is wide enough
+to gain."""
 
 
 @dataclass(frozen=True, kw_only=True)

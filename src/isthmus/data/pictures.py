@@ -81,7 +81,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         try:
             _reduce(image)
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image, name)
         except BadSample:
             raise
         except (*_TOO_LARGE, *_DAMAGED) as error:
@@ -120,7 +120,16 @@ def _reduce(image: Image.Image) -> None:
         image.draft("RGB", (image.width // factor, image.height // factor))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The decoded picture, which messages call `name`, turned as its EXIF orientation says, in 8-bit RGB.
+
+    Raises:
+        BadSample: The picture holds floating-point numbers.
+    """
+    return to_rgb(ImageOps.exif_transpose(image), name)
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
     """The picture in 8-bit RGB: transparency on white, 16-bit greys divided by 257, CMYK and palettes converted.
 
     Raises:
@@ -132,7 +141,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode == "F":
         raise BadSample(
-            "the picture holds floating-point numbers; expected 8 or 16 bits a channel, so convert it first"
+            f"{name} holds floating-point numbers; expected 8 or 16 bits a channel, so convert it first"
         )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -1,7 +1,8 @@
 """Feed-forward layers without biases, as Flamingo's trained blocks have them, and the functions inside them."""
 
-from typing import Literal, assert_never, final
+from typing import Any, Literal, assert_never, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,13 +20,30 @@ class SquaredReLU(nn.Module):
         return tokens.relu().square()
 
 
+_QUICK = 1.702
+
+
+class _Quick(torch.autograd.Function):
+    """With silu(x) = x * sigmoid(x) it is silu(a x) / a, so its slope at x is silu's at a x: one pass, not five."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens)
+        return (_QUICK * tokens).sigmoid_().mul_(tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (tokens,) = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradients[0], _QUICK * tokens)
+
+
 @final
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the GELU that OpenAI's CLIP weights were trained with (Hendrycks and Gimpel, 2016)."""
 
     def forward(self, tokens: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Apply it to every number."""
-        return tokens * (1.702 * tokens).sigmoid()
+        return _Quick.apply(tokens)
 
 
 def activation_of(name: Activation) -> nn.Module:

@@ -81,9 +81,16 @@ class Block(nn.Module):
         bias: Float[Tensor, "head token key"] | None = None,
     ) -> Float[Tensor, "batch token dim"]:
         """Update every token once."""
-        first, second = (1.0, 1.0) if self.scales is None else self.scales
-        tokens = tokens + self.dropout(first * self.attention(self.norm1(tokens), mask, causal, bias))
-        return tokens + self.dropout(second * self.ffn(self.norm2(tokens)))
+        first, second = (None, None) if self.scales is None else self.scales
+        attended = self.attention(self.norm1(tokens), mask, causal, bias)
+        tokens = tokens + self.dropout(_scaled(attended, first))
+        return tokens + self.dropout(_scaled(self.ffn(self.norm2(tokens)), second))
+
+
+def _scaled(
+    update: Float[Tensor, "batch token dim"], scale: Float[Tensor, " dim"] | None
+) -> Float[Tensor, "batch token dim"]:
+    return update if scale is None else scale * update
 
 
 class Transformer(nn.Module):

@@ -1,7 +1,7 @@
 """Judging codes: how well a visual tokenizer gives pictures back, and how often codes of hidden patches are named."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from isthmus.core.batch import Batch
 from isthmus.core.sizes import Size
-from isthmus.data.collate import collate
 from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.samples import Source
 from isthmus.evaluation.statistics import bootstrap_mean
@@ -19,9 +18,8 @@ from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.nn.patches import patch_grid
 from isthmus.parts.vision.tokenizer import VisualTokenizer
+from isthmus.run.picture_batches import exchanged, picture_batches
 from isthmus.run.strips import StripFolder
-
-_PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +131,14 @@ def _read(
 ) -> Iterator[_Read]:
     device, tokenizer = next(model.parameters()).device, model.tokenizer
     assert tokenizer is not None
-    for start in range(0, len(source), _PICTURES_AT_ONCE):
-        chosen = range(start, min(start + _PICTURES_AT_ONCE, len(source)))
-        rows = [processor.row(source.sample(index), rows="pictures", choice=0) for index in chosen]
-        batch = collate(rows, pad_id=processor.pad_id).to(device)
+    for batch in picture_batches(processor, source, device):
         assert batch.pixels is not None
         codes = tokenizer.codes_of(batch.pixels)
         pictures, shown = _back(tokenizer, codes, batch.pixels), batch.to("cpu")
         if isinstance(model, VisualTokenizerModel):
             yield _Read(batch=shown, codes=codes.cpu(), pictures=pictures)
             continue
-        named, misled = (
-            model.encode(one).predictions
-            for one in (batch, replace(batch, pixels=batch.pixels.roll(1, dims=0)))
-        )
+        named, misled = (model.encode(one).predictions for one in (batch, exchanged(batch)))
         assert named is not None
         assert misled is not None
         yield _Read(

@@ -9,12 +9,13 @@ from PIL import Image
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.evaluation import Decoding as DecodingSettings
 from isthmus.config.model import Classifier, MaskedImageModel, VisualTokenizer
-from isthmus.core.devices import keep_freed_memory, number_format
+from isthmus.core.devices import keep_freed_memory, number_format, precision_for
 from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.controls import MemoryImage
 from isthmus.data.pairs import DualEncoderProcessor
+from isthmus.data.pictures import upright_rgb
 from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import FileImage, ImageRef, Sample
@@ -49,7 +50,9 @@ class LoadedRun:
 
     def number_format(self) -> AbstractContextManager[None]:
         """The number format of matrix products that the options ask for."""
-        return number_format(next(self.workshop.model.parameters()).device, self.options.precision)
+        model = self.workshop.model
+        device = next(model.parameters()).device
+        return number_format(device, precision_for(model, device, self.options.precision))
 
     def answer(self, image: str | Path | Image.Image, question: str | None = None) -> str:
         """Answer a question about a picture; without a question, write a caption.
@@ -137,9 +140,13 @@ class LoadedRun:
 
 
 def picture_of(image: str | Path | Image.Image) -> ImageRef:
-    """A picture from a file, or one that is decoded already."""
+    """A picture from a file, or one that is decoded already.
+
+    Raises:
+        BadSample: The decoded picture holds floating-point numbers, which may be no numbers at all.
+    """
     if isinstance(image, Image.Image):
-        return MemoryImage(image=image.convert("RGB"), name="the picture")
+        return MemoryImage(image=upright_rgb(image, "the picture"), name="the picture")
     path = Path(image)
     return FileImage(path=path, name=path.name)
 

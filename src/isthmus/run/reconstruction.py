@@ -1,7 +1,7 @@
 """Judging a masked image model: how well hidden patches are predicted, and pictures to look at."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from torch import Tensor
 from isthmus.core.batch import Batch
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
-from isthmus.data.collate import collate
 from isthmus.data.images import ImageProcessor
 from isthmus.data.masked import MaskedImageProcessor, PictureProcessor
 from isthmus.data.samples import Source
@@ -26,9 +25,9 @@ from isthmus.objectives.masked_pixels import EPS, MaskedPixels
 from isthmus.parts.vision.tokenizer import VisualTokenizer
 from isthmus.run.codes import judge_codes
 from isthmus.run.load import LoadedRun
+from isthmus.run.picture_batches import exchanged, picture_batches
 from isthmus.run.strips import StripFolder
 
-_PICTURES_AT_ONCE = 64
 _HIDDEN = (128, 128, 128)
 """What stands in the place of hidden patches, in 8 bits."""
 
@@ -139,14 +138,11 @@ def _rebuilt(model: MaskedImageModel, processor: MaskedImageProcessor, source: S
     device = next(model.parameters()).device
     patch = model.vision.patch_embedding.patch
     objective = MaskedPixels(patch=patch, normalised=model.normalised)
-    for start in range(0, len(source), _PICTURES_AT_ONCE):
-        chosen = range(start, min(start + _PICTURES_AT_ONCE, len(source)))
-        rows = [processor.row(source.sample(index), choice=0) for index in chosen]
-        batch = collate(rows, pad_id=processor.pad_id).to(device)
+    for batch in picture_batches(processor, source, device):
         assert batch.pixels is not None
         assert batch.masked is not None
         predicted = model.encode(batch).predictions
-        misled = model.encode(replace(batch, pixels=batch.pixels.roll(1, dims=0))).predictions
+        misled = model.encode(exchanged(batch)).predictions
         assert predicted is not None
         assert misled is not None
         targets, patches = objective.targets(batch), patchify(batch.pixels, patch)

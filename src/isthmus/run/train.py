@@ -20,7 +20,7 @@ from isthmus.build.stages import build_objectives, frozen_inside, stage_settings
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage
-from isthmus.core.devices import keep_freed_memory
+from isthmus.core.devices import keep_freed_memory, precision_for
 from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.rows import WORDS_ONLY
@@ -176,7 +176,8 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
         identity = CheckpointIdentity.here(
             recipe_hash=directory.recipe_hash, frozen_hash=frozen_hash(model, split)
         )
-        settings = replace(settings, device=device, precision=sitting.options.precision)
+        precision = precision_for(workshop.model, device, sitting.options.precision)
+        settings = replace(settings, device=device, precision=precision)
         trainer = Trainer(
             model=model,
             split=split,

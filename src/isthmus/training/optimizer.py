@@ -21,6 +21,7 @@ class OptimizerSettings:
         lr: Peak learning rate.
         lr_by_part: Peak learning rate of single parts, instead of `lr`.
         weight_decay: Applied to the weights that `decays` names.
+        weight_decay_by_part: That of single parts, instead of `weight_decay`.
         betas: AdamW's two decay rates.
         eps: AdamW's epsilon.
         schedule: How the learning rate falls after the warm-up.
@@ -33,6 +34,7 @@ class OptimizerSettings:
     lr: float = 1e-3
     lr_by_part: Mapping[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
+    weight_decay_by_part: Mapping[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     schedule: Schedule = "cosine"
@@ -49,7 +51,12 @@ class OptimizerSettings:
             "final_lr_fraction": (0 <= self.final_lr_fraction <= 1, self.final_lr_fraction, "in [0, 1]"),
             "clip": (self.clip is None or self.clip > 0, self.clip, "above 0 or null"),
             "ema": (self.ema is None or 0 < self.ema < 1, self.ema, "between 0 and 1 or null"),
-        } | {f"lr_by_part.{part}": (lr > 0, lr, "above 0") for part, lr in self.lr_by_part.items()}
+        }
+        bounds |= {f"lr_by_part.{part}": (lr > 0, lr, "above 0") for part, lr in self.lr_by_part.items()}
+        bounds |= {
+            f"weight_decay_by_part.{part}": (decay >= 0, decay, "0 or more")
+            for part, decay in self.weight_decay_by_part.items()
+        }
         for name, (fits, value, expected) in bounds.items():
             if not fits:
                 raise RecipeError(f"optimizer.{name} is {value}; expected a number {expected}")
@@ -80,19 +87,21 @@ def build_optimizer(split: TrainableSplit, settings: OptimizerSettings) -> torch
     """AdamW with one group for each part and each side of the weight-decay rule.
 
     Raises:
-        RecipeError: `lr_by_part` names something that is not a trained part.
+        RecipeError: A setting of a single part names something that is not a trained part.
     """
-    for part in settings.lr_by_part:
+    by_part = {"lr_by_part": settings.lr_by_part, "weight_decay_by_part": settings.weight_decay_by_part}
+    for setting, part in ((setting, part) for setting, values in by_part.items() for part in values):
         if part not in split.trained_parts:
             nearest = difflib.get_close_matches(part, split.trained_parts, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise RecipeError(
-                f"optimizer.lr_by_part names {part!r}, which is not trained in this stage; "
+                f"optimizer.{setting} names {part!r}, which is not trained in this stage; "
                 f"trained parts are {', '.join(split.trained_parts)}{hint}"
             )
     groups: list[dict[str, object]] = []
     for part in split.trained_parts:
         lr = settings.lr_by_part.get(part, settings.lr)
+        decay = settings.weight_decay_by_part.get(part, settings.weight_decay)
         for decayed in (True, False):
             members = [
                 parameter
@@ -100,7 +109,7 @@ def build_optimizer(split: TrainableSplit, settings: OptimizerSettings) -> torch
                 if split.part_of[name] == part and decays(name, parameter) is decayed
             ]
             if members:
-                weight_decay = settings.weight_decay if decayed else 0.0
+                weight_decay = decay if decayed else 0.0
                 groups.append(
                     {"params": members, "weight_decay": weight_decay, "lr": lr, "peak_lr": lr, "part": part}
                 )

@@ -36,6 +36,7 @@ class TokenRows(nn.Module):
         self.table = nn.Parameter(_means(table.weight, num_rows))
         self.head = None if head.weight is table.weight else nn.Parameter(_means(head.weight, num_rows))
         head.register_forward_hook(self._after_head)
+        table.register_forward_pre_hook(self._before_table)
 
     @torch.no_grad()
     def start_as(self, new_id: int, known_id: int) -> None:
@@ -53,6 +54,12 @@ class TokenRows(nn.Module):
         known = table(token_ids.masked_fill(is_new, 0))
         new = self.table[(token_ids - self.num_known).clamp(min=0)].to(known.dtype)
         return torch.where(rearrange(is_new, "row token -> row token 1"), new, known)
+
+    def _before_table(self, table: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Generation feeds what was written straight to the table. A new id there ended its row: any vector will do."""
+        del table
+        (token_ids,) = args
+        return (token_ids.masked_fill(token_ids >= self.num_known, 0),)
 
     def _after_head(self, head: nn.Module, args: tuple[Any, ...], logits: Tensor) -> Tensor:
         """Logits of these rows after those of the head's own."""

@@ -1,4 +1,4 @@
-"""A small discrete VAE: a picture becomes a grid of codes, and a grid of codes a picture."""
+"""Visual tokenizers: a picture becomes a grid of codes, and a grid of codes a picture."""
 
 from typing import final
 
@@ -14,34 +14,34 @@ from isthmus.nn.patches import ConvolutionalStem, patch_grid
 
 @final
 class VisualTokenizer(nn.Module):
-    """Convolutions to a score for each code, and convolutions from the codes' vectors back to pixels.
+    """A score for each code in each place, the codes' vectors, and what draws a picture from vectors.
 
     In training a picture is read back from a soft choice of codes (Gumbel-softmax, Jang et al., 2017), which gets
     harder as `temperature` falls, as DALL-E's dVAE learnt (Ramesh et al., 2021, section 2.1; without its penalty on how
     codes are spread).
 
     Args:
-        vocabulary: How many codes there are.
-        patch: Pixels a code stands for, each way; a power of two.
-        width: Entries of the vectors inside, and of a code's own.
+        patch: Pixels a code stands for, each way.
+        scores: From pixels, normalised, to a score for each code in each place.
+        codes: A vector for each code.
+        decoder: From a grid of vectors, channels first, to normalised pixels.
     """
 
     temperature: Tensor
 
-    def __init__(self, *, vocabulary: int, patch: int, width: int) -> None:
+    def __init__(self, *, patch: int, scores: nn.Module, codes: nn.Embedding, decoder: nn.Module) -> None:
         super().__init__()
         self.patch = patch
-        self.encoder = ConvolutionalStem(patch=patch, width=width)
-        self.scores = nn.Linear(width, vocabulary)
-        self.codes = nn.Embedding(vocabulary, width)
-        self.decoder = _decoder(patch, width)
+        self.scores = scores
+        self.codes = codes
+        self.decoder = decoder
         self.register_buffer("temperature", torch.ones(()))
 
     def logits(
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image patch code"]:
         """Scores of every code in every place."""
-        return self.scores(functional.gelu(self.encoder(pixels)))
+        return self.scores(pixels)
 
     @torch.no_grad()
     def codes_of(self, pixels: Float[Tensor, "image channel height width"]) -> Int[Tensor, "image patch"]:
@@ -66,6 +66,26 @@ class VisualTokenizer(nn.Module):
             chosen = functional.gumbel_softmax(scores.float(), tau=float(self.temperature), dim=-1)
             return self.picture_of(chosen @ self.codes.weight, grid)
         return self.picture_of(self.codes(scores.argmax(dim=-1)), grid)
+
+
+def small_tokenizer(*, vocabulary: int, patch: int, width: int) -> VisualTokenizer:
+    """A discrete VAE of a few convolutions.
+
+    Args:
+        vocabulary: How many codes there are.
+        patch: Pixels a code stands for, each way.
+        width: Entries of the vectors inside, and of a code's own.
+
+    Raises:
+        ValueError: `patch` is no power of two.
+    """
+    encoder = ConvolutionalStem(patch=patch, width=width)
+    return VisualTokenizer(
+        patch=patch,
+        scores=nn.Sequential(encoder, nn.GELU(), nn.Linear(width, vocabulary)),
+        codes=nn.Embedding(vocabulary, width),
+        decoder=_decoder(patch, width),
+    )
 
 
 def _decoder(patch: int, width: int) -> nn.Sequential:
