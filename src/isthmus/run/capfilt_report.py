@@ -1,6 +1,7 @@
 """The page of a CapFilt run: how many captions were kept, and pictures with all their captions and scores."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -52,6 +53,21 @@ def write_capfilt_report(
         ),
     )
     write_report(content, folder.report)
+
+
+def with_filtered(results: Results, stages: Sequence[Mapping[str, Any]]) -> Results:
+    """A run's results with a table for each stage that filtered captions."""
+    tables = tuple(
+        replace(table, title=f"{table.title} by stage {stage['name']}", note=f"{table.note} {_where(stage)}")
+        for stage in stages
+        if "by_origin" in stage
+        for table in [counts_table(stage)]
+    )
+    return replace(results, metrics=(*results.metrics, *tables))
+
+
+def _where(stage: Mapping[str, Any]) -> str:
+    return f"Pictures with their captions: {stage['name']}/report.html in the run directory."
 
 
 def counts_table(counts: Mapping[str, Any]) -> MetricTable:

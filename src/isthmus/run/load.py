@@ -193,7 +193,7 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
         raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
     is_final = model is None or model == recipe.final_name
     alone = recipe.alone(recipe.final_name if is_final else model)
-    weights = directory.final if is_final else directory.stage(alone.stages[-1].name)
+    weights = directory.final if is_final else directory.stage(alone.training[-1].name)
     tokenizer = directory.final if is_final else directory.tokenizer(model)
     reads = not isinstance(alone.final_model, MaskedImageModel | VisualTokenizer | Classifier)
     if reads and not (tokenizer / "tokenizer.json").is_file():

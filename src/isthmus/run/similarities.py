@@ -27,8 +27,9 @@ def similarities(
         UsageError: The run's model compares nothing.
         BadSample: A picture cannot be read.
     """
-    model, processor = loaded.workshop.model, loaded.workshop.processor
-    if not isinstance(model, Contrasts) or not isinstance(processor, DualEncoderProcessor):
+    comparer: object = loaded.workshop.model
+    processor = loaded.workshop.processor
+    if not isinstance(comparer, Contrasts) or not isinstance(processor, DualEncoderProcessor):
         raise UsageError(
             f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not compare "
             "pictures with texts; use a run of kind dual_encoder, med or qformer_pretrainer"
