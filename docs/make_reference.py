@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import isthmus.config.academic
+import isthmus.config.capfilt
 import isthmus.config.classifier
 import isthmus.config.data
 import isthmus.config.dual
@@ -46,6 +47,7 @@ GROUPS = (
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
+    ("Stages that caption and filter", isthmus.config.capfilt),
     ("Evaluation", isthmus.config.evaluation),
 )
 HEAD = """\

@@ -24,6 +24,7 @@ from isthmus.config.data import (
     Source,
 )
 from isthmus.config.paths import expand
+from isthmus.data.exchanged import ExchangedCaptions
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
@@ -43,7 +44,10 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
     """
     match config:
         case ShardSource():
-            return Shards(expand(config.files))
+            shards = Shards(expand(config.files))
+            if not config.exchanged:
+                return shards
+            return ExchangedCaptions(shards, share=config.exchanged, seed=config.seed)
         case FolderSource():
             return Folder(Path(expand(config.path)), table=config.table)
         case LlavaSource():
