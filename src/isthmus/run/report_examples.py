@@ -7,6 +7,7 @@ from typing import Any, final
 from PIL import Image
 
 from isthmus.build.sources import build_source
+from isthmus.config.evaluation import Task
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import DataError, IsthmusError
 from isthmus.data.samples import Source
@@ -46,7 +47,8 @@ def examples_of(recipe: Recipe, measured: Json, folder: Path) -> tuple[Examples,
     album = _Album(recipe, name)
     where = f"the {len(rows):,} rows of {name}"
     judged = measured.get("evaluation", {}).get(split_of(recipe, name), {})
-    match judged.get("task", recipe.evaluation.task):
+    task: Task = judged.get("task", recipe.evaluation.task)
+    match task:
         case "questions" | "classification":
             chosen = choose_rows([row["right"] for row in rows], NUM_EXAMPLES)
             said = f"Evenly spaced over {where}, with at least three mistakes where there are."
