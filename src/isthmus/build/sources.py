@@ -52,28 +52,8 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return Folder(Path(expand(config.path)), table=config.table)
         case LlavaSource():
             return LlavaConversations(Path(expand(config.file)), Path(expand(config.images)))
-        case SceneSource() if config.single is not None:
-            return SingleScenes(
-                split=config.split,
-                num_samples=config.num_samples,
-                image_size=config.image_size,
-                seed=config.seed,
-                label=config.single,
-            )
         case SceneSource():
-            return DrawnScenes(
-                split=config.split,
-                num_samples=config.num_samples,
-                image_size=config.image_size,
-                aspect=config.aspect,
-                seed=config.seed,
-                variation=Variation(
-                    colourless=config.colourless,
-                    shapeless=config.shapeless,
-                    exchanged=config.exchanged,
-                    counting=config.counting,
-                ),
-            )
+            return _scenes(config)
         case ClipSource():
             return SceneClips(
                 split=config.split,
@@ -106,3 +86,28 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return build_academic(config)
         case _:
             assert_never(config)
+
+
+def _scenes(config: SceneSource) -> SampleSource:
+    """Scenes of one thing each where the recipe asks for them, else of one to four."""
+    if config.single is not None:
+        return SingleScenes(
+            split=config.split,
+            num_samples=config.num_samples,
+            image_size=config.image_size,
+            seed=config.seed,
+            label=config.single,
+        )
+    return DrawnScenes(
+        split=config.split,
+        num_samples=config.num_samples,
+        image_size=config.image_size,
+        aspect=config.aspect,
+        seed=config.seed,
+        variation=Variation(
+            colourless=config.colourless,
+            shapeless=config.shapeless,
+            exchanged=config.exchanged,
+            counting=config.counting,
+        ),
+    )

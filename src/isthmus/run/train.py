@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,15 +15,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import Stage, TrainStage
+from isthmus.config.stages import Stage
 from isthmus.core.devices import keep_freed_memory, precision_for
 from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
-from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.med import Med
@@ -152,16 +150,6 @@ def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
     return copy_weights(
         workshop.model, tuple(dict.fromkeys(part for stage in stages for part in stage.train))
     )
-
-
-def sources_of(stages: Sequence[TrainStage]) -> list[str]:
-    """Names of the sources whose pictures the stages look at."""
-    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
-    return names + [
-        stage.validation.data
-        for stage in stages
-        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
-    ]
 
 
 def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sitting: Sitting) -> StageResult:
