@@ -127,3 +127,16 @@ def test_label_smoothing_spreads_a_share_of_each_target() -> None:
     smooth = float(Captioning(Scripted(0.0), label_smoothing=0.1)(encoded, batch, NOW)["captioning"].sum)
     same, other = -math.log(math.e / (math.e + 6)), -math.log(1 / (math.e + 6))
     assert smooth == pytest.approx(0.9 * plain + 0.1 * 9 * (same + 6 * other) / 7, rel=1e-6)
+
+
+def test_a_text_that_says_the_same_word_for_word_is_no_wrong_one() -> None:
+    encoded, batch = pairs_of(4)
+    assert batch.token_ids is not None
+    token_ids = batch.token_ids.clone()
+    token_ids[3] = token_ids[0]
+    same = Batch(sample_ids=batch.sample_ids, token_ids=token_ids, attention_mask=batch.attention_mask)
+    model = Scripted(0.0)
+    for seed in range(50):
+        torch.manual_seed(seed)
+        Matching(model)(encoded, same, NOW)
+        assert not {(0, 3), (3, 0)} & set(model.asked[4:])

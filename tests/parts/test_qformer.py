@@ -131,7 +131,7 @@ def test_any_picture_gives_as_many_tokens_as_there_are_queries(num_patches: int)
 
 def test_a_text_that_is_too_long_or_not_wanted_is_refused() -> None:
     patches, token_ids, there = inputs()
-    with pytest.raises(ValueError, match="the text has 10 tokens, but the Q-Former has 8 positions"):
+    with pytest.raises(ValueError, match="the text has 10 tokens, but there are 8 positions"):
         small().read(token_ids.repeat(1, 2), there.repeat(1, 2))
     with pytest.raises(ValueError, match="no text branch"):
         QFormer(vision_width=10, language_width=6, shape=SMALL).read(token_ids, there)

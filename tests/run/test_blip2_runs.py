@@ -89,9 +89,11 @@ def test_the_first_stage_learns_by_three_objectives_and_is_judged_by_all(tmp_pat
         "caption_accuracy",
     }
     assert judged["metrics"]["refused"]["n"] == 2 * judged["metrics"]["matched"]["n"] == 48
-    asked = small.isthmus("ask", run, small.picture(tmp_path / "scene.png"))
+    scene = small.picture(tmp_path / "scene.png")
+    assert set(small.isthmus("ask", run, scene, "--json").json) == {"answer", "tokens", "seconds"}
+    asked = small.isthmus("ask", run, scene, "what color is the circle ?")
     assert asked.code == 2
-    assert "qformer_pretrainer, which writes no text" in asked.sentence
+    assert "qformer_pretrainer, which writes captions and answers nothing" in asked.sentence
 
 
 @pytest.mark.parametrize("rows", ["captions", "conversations"])

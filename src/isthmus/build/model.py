@@ -8,9 +8,11 @@ from isthmus.build.dual import build_dual_encoder
 from isthmus.build.images import build_classifier, build_masked_image_model, build_visual_tokenizer
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
+from isthmus.build.med import build_med
 from isthmus.build.qformer import build_qformer_pretrainer
 from isthmus.build.vision import Origin, build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -104,5 +106,7 @@ def _assemble(
             return build_classifier(config, origin, frozen=frozen)
         case QFormerPretrainer():
             return build_qformer_pretrainer(config, origin, tokenizer=tokenizer, frozen="vision" in frozen)
+        case Med():
+            return build_med(config, origin, tokenizer=tokenizer, frozen="vision" in frozen)
         case _:
             assert_never(config)

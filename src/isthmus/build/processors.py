@@ -5,6 +5,7 @@ from typing import assert_never
 from isthmus.build.masking import build_masking
 from isthmus.build.text import build_caption_encoder, build_codec
 from isthmus.config.language import EncoderDecoderLanguage
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -76,7 +77,7 @@ def build_processor(
                 prompt=prompt,
                 sides=_sides(config, model),
             )
-        case DualEncoder() | QFormerPretrainer():
+        case DualEncoder() | QFormerPretrainer() | Med():
             assert images is not None
             assert tokenizer is not None
             return DualEncoderProcessor(

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from isthmus.config.joining import Splice
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -35,7 +36,7 @@ def published_form(config: Model) -> Model:
             return config.model_copy(update=changes)
         case DualEncoder() | Classifier():
             return config.model_copy(update={"vision": _whole(config.vision)})
-        case LanguageModel() | MaskedImageModel() | VisualTokenizer() | QFormerPretrainer():
+        case LanguageModel() | MaskedImageModel() | VisualTokenizer() | QFormerPretrainer() | Med():
             return config
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from isthmus.build.names import locate
+from isthmus.build.text import num_words
 from isthmus.build.vision import Origin, build_vision, not_here, source_of
-from isthmus.config.dual import PretrainedTokenizer
 from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
@@ -48,7 +48,7 @@ def build_qformer_pretrainer(
     """
     vision = build_vision(config.vision, origin, frozen=frozen)
     shape = shape_of(config.connector)
-    known = _num_words(config, tokenizer)
+    known = num_words(config.text.tokenizer, tokenizer)
     text = QFormerText(vocabulary=known + 1, context=config.text.positions, shape=shape)
     connector = QFormerModule(vision_width=vision.width, language_width=None, shape=shape, text=text)
     heads = Heads(width=shape.width, embed_dim=config.embed_dim, temperature=config.temperature)
@@ -56,21 +56,6 @@ def build_qformer_pretrainer(
     fill_from_bert(config.connector, connector, origin)
     fill_blip2(config.weights, model, origin)
     return model
-
-
-def _num_words(config: QFormerPretrainer, tokenizer: Tokenizer | None) -> int:
-    """Rows for words; a trained tokenizer may have found fewer than its recipe allows."""
-    said = config.text.tokenizer
-    if tokenizer is None:
-        return said.vocabulary
-    if isinstance(said, PretrainedTokenizer):
-        if len(tokenizer) > said.vocabulary:
-            raise RecipeError(
-                f"model.text.tokenizer.vocabulary: found {said.vocabulary}, but the tokenizer has {len(tokenizer)} "
-                "ids; give at least as many"
-            )
-        return said.vocabulary
-    return len(tokenizer)
 
 
 def fill_from_bert(config: QFormer, connector: QFormerModule, origin: Origin) -> None:

@@ -1,6 +1,6 @@
 """What a stage of a recipe means for the stream, the trainer and the losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from torch import nn
@@ -12,9 +12,11 @@ from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
 from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, PredictsTokens
+from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
+from isthmus.models.med import Med
 from isthmus.models.model import Model
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.objectives.captioning import Captioning
@@ -23,6 +25,7 @@ from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.masked_pixels import MaskedPixels
 from isthmus.objectives.masked_tokens import MaskedTokens
 from isthmus.objectives.matching import Matching
+from isthmus.objectives.momentum_contrastive import MomentumContrastive
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.reconstruction import Reconstruction
 from isthmus.objectives.sigmoid import Sigmoid
@@ -127,6 +130,8 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
         case "classification":
             return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":
+            if isinstance(candidate, Med) and candidate.momentum is not None:
+                return MomentumContrastive(candidate)
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)
             return Contrastive(candidate, label_smoothing=stage.label_smoothing)
@@ -150,3 +155,13 @@ def _unfit(name: str, stage: TrainStage, model: Model) -> RecipeError:
     return RecipeError(
         f"stage {stage.name}: a {type(model).__name__} cannot serve the objective {name}; choose another"
     )
+
+
+def sources_of(stages: Sequence[TrainStage]) -> list[str]:
+    """Names of the sources whose pictures the stages look at."""
+    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
+    return names + [
+        stage.validation.data
+        for stage in stages
+        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
+    ]

@@ -15,6 +15,7 @@ from isthmus.config.language import (
     PretrainedLanguage,
     TrainedTokenizer,
 )
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -51,7 +52,7 @@ def build_tokenizer(
     match model:
         case VisionLanguageModel() | LanguageModel():
             tokenizer = _of_language(model.language, data, network_allowed)
-        case DualEncoder() | QFormerPretrainer():
+        case DualEncoder() | QFormerPretrainer() | Med():
             tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
         case MaskedImageModel() | VisualTokenizer() | Classifier():
             return None
@@ -149,6 +150,26 @@ def build_codec(
     )
 
 
-def build_caption_encoder(model: DualEncoder | QFormerPretrainer, tokenizer: Tokenizer) -> CaptionEncoder:
+def build_caption_encoder(
+    model: DualEncoder | QFormerPretrainer | Med, tokenizer: Tokenizer
+) -> CaptionEncoder:
     """How captions become ids for this text encoder."""
     return CaptionEncoder(tokenizer=tokenizer, context=model.text.context)
+
+
+def num_words(said: TextTokenizer, tokenizer: Tokenizer | None) -> int:
+    """Ids that a text side has rows for; a trained tokenizer may have found fewer than its recipe allows.
+
+    Raises:
+        RecipeError: The tokenizer has more.
+    """
+    if tokenizer is None:
+        return said.vocabulary
+    if isinstance(said, PretrainedTokenizer):
+        if len(tokenizer) > said.vocabulary:
+            raise RecipeError(
+                f"model.text.tokenizer.vocabulary: found {said.vocabulary}, but the tokenizer has {len(tokenizer)} "
+                "ids; give at least as many"
+            )
+        return said.vocabulary
+    return len(tokenizer)

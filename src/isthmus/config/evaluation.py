@@ -24,19 +24,23 @@ class Decoding(Settings):
     """Beam scores are divided by length to this power."""
 
 
+Task = Literal[
+    "captioning",
+    "questions",
+    "retrieval",
+    "zero_shot",
+    "probe",
+    "regions",
+    "reconstruction",
+    "classification",
+]
+"""What a model can be asked to do."""
+
+
 class Evaluation(Settings):
     """What is measured on which source."""
 
-    task: Literal[
-        "captioning",
-        "questions",
-        "retrieval",
-        "zero_shot",
-        "probe",
-        "regions",
-        "reconstruction",
-        "classification",
-    ]
+    task: Task
     """What the model is asked to do; `zero_shot` and `probe` name each picture's class, by prompts or by a linear
     classifier of its features, `regions` tells the marked thing from the others of its picture, `reconstruction`
     predicts hidden patches, `classification` names the class by the model's own head."""
@@ -51,5 +55,7 @@ class Evaluation(Settings):
     prompts: Texts = ()
     """For `zero_shot`: sentences with `{}` in the place of the class, whose vectors are averaged; empty: a built-in
     list about photos."""
+    rerank: Count | None = None
+    """For `retrieval` by a model that matches: how many of the best by contrast the match ranks again; null: none."""
     prompt: str | None = None
     """What stands after the picture when captions are written; null: nothing."""

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_clips, fitting_dual
+from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
+from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -18,7 +19,7 @@ from isthmus.config.model import (
     VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
@@ -28,6 +29,7 @@ OBJECTIVES = {
     "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
+    "med": ("contrastive", "matching", "captioning"),
 }
 """What each model kind can learn by."""
 
@@ -42,6 +44,7 @@ ROWS = {
     "visual_tokenizer": ("pictures",),
     "classifier": ("classes",),
     "qformer_pretrainer": ("captions",),
+    "med": ("captions",),
 }
 """What each model kind can read."""
 
@@ -52,7 +55,8 @@ TASKS = {
     "masked_image_model": ("reconstruction", "probe"),
     "visual_tokenizer": ("reconstruction",),
     "classifier": ("classification", "probe"),
-    "qformer_pretrainer": ("retrieval",),
+    "qformer_pretrainer": ("retrieval", "captioning"),
+    "med": ("retrieval", "captioning"),
 }
 """What each model kind can be judged by."""
 
@@ -75,6 +79,10 @@ def mistakes_between(
         if isinstance(model, VisionLanguageModel) and model.tiles is not None:
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
+        mistakes += _names_of_stages(index, stage, stages[:index])
+        if not isinstance(stage, TrainStage):
+            mistakes += fitting_capfilt.mistakes(index, stage, models, stages[:index], data)
+            continue
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
         if stores_features and "vision" in stage.train:
@@ -105,7 +113,7 @@ def _place(name: str | None) -> tuple[str, ...]:
 def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | None:
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
-        case DualEncoder() | QFormerPretrainer():
+        case DualEncoder() | QFormerPretrainer() | Med():
             tokenizer = model.text.tokenizer
             return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
@@ -126,9 +134,11 @@ def _names(
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
-        used.append((("stages", index, "data"), stage.data))
-        if stage.validation is not None:
-            used.append((("stages", index, "validation", "data"), stage.validation.data))
+        made = fitting_capfilt.made_by(stages[:index])
+        mine: list[tuple[tuple[str | int, ...], str]] = [(("stages", index, "data"), stage.data)]
+        if isinstance(stage, TrainStage) and stage.validation is not None:
+            mine.append((("stages", index, "validation", "data"), stage.validation.data))
+        used += [(path, name) for path, name in mine if name not in made]
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
         used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
@@ -147,15 +157,17 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
+def _names_of_stages(index: int, stage: Stage, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+    if stage.name in {other.name for other in earlier}:
+        path = ("stages", index, "name")
+        yield Mistake(path=path, found=f"'{stage.name}' again", allowed="a name no other stage has")
+
+
 def _stage(
-    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+    index: int, stage: TrainStage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
 ) -> Iterator[Mistake]:
     path = ("stages", index)
-    names = tuple(other.name for other in earlier)
-    if stage.name in names:
-        yield Mistake(
-            path=(*path, "name"), found=f"'{stage.name}' again", allowed="a name no other stage has"
-        )
+    names = tuple(other.name for other in earlier if isinstance(other, TrainStage))
     if stage.start_from is not None and "/" not in stage.start_from and stage.start_from not in names:
         allowed = f"an earlier stage ({one_of(names)}) or a run directory written with a '/'"
         found = f"'{stage.start_from}'"
@@ -182,8 +194,13 @@ def _stage(
     if any(name in stage.objective for name in COMPARING) and stage.batch_size < 2:
         allowed = "2 or more, because a picture is compared with the texts of others"
         yield Mistake(path=(*path, "batch_size"), found=str(stage.batch_size), allowed=allowed)
-    if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    remembers = isinstance(model, Med) and model.momentum is not None and "contrastive" in stage.objective
+    if stage.micro_batch_size not in (None, stage.batch_size) and (
+        remembers or "matching" in stage.objective
+    ):
         allowed = "null, because hard negatives are drawn from the whole batch"
+        if "matching" not in stage.objective:
+            allowed = "null, because model.momentum compares the whole batch with what it remembers"
         yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)
@@ -204,7 +221,7 @@ def _stage(
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
 
 
-def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _sigmoid(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     if "sigmoid" in stage.objective:
         if stage.label_smoothing:
             allowed = "0.0, because sigmoid judges each pair alone and has no targets to spread"
@@ -231,7 +248,7 @@ def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_feature
         yield Mistake(path=("features",), found="a feature store", allowed=allowed)
 
 
-def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _inner(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     known = tuple(model.inner_parts)
     for position, name in enumerate(stage.freeze):
         place = (*path, "freeze", position)
@@ -248,7 +265,7 @@ def _is_quantized(model: Model) -> bool:
     return isinstance(language, PretrainedLanguage) and language.quantize is not None
 
 
-def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _recomputed(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     for position, name in enumerate(stage.recompute):
         place = (*path, "recompute", position)
         if name not in model.part_names or name == "lora":

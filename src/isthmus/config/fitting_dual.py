@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from isthmus.config.base import Mistake
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model, VisualTokenizer
-from isthmus.config.stages import Stage
+from isthmus.config.stages import TrainStage
+
+_MATCHING = ("med", "qformer_pretrainer")
+"""Kinds of models that look at a picture and a text together."""
 
 
 def patches_kept(
-    path: tuple[str | int, ...], stage: Stage, model: Model, *, stores_features: bool
+    path: tuple[str | int, ...], stage: TrainStage, model: Model, *, stores_features: bool
 ) -> Iterator[Mistake]:
     """What is wrong with a stage that leaves patches out."""
     if stage.patches_kept is None:
@@ -26,7 +29,7 @@ def patches_kept(
         yield Mistake(path=place, found=found, allowed=allowed)
 
 
-def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -> Iterator[Mistake]:
+def views(path: tuple[str | int, ...], stage: TrainStage, *, stores_features: bool) -> Iterator[Mistake]:
     """What is wrong with a stage that sees pictures in part."""
     if stage.views is not None and stores_features:
         allowed = (
@@ -38,7 +41,7 @@ def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -
         yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
 
 
-def regions(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def regions(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     """What is wrong with a stage whose rows are regions, or with its share of whole pictures."""
     if stage.rows == "regions" and isinstance(model, DualEncoder):
         if not model.marks_regions:
@@ -59,6 +62,11 @@ def judged(model: Model, evaluation: Evaluation) -> Iterator[Mistake]:
             "retrieval, zero_shot or probe, because model.vision.alpha is false and the encoder sees no mask"
         )
         yield Mistake(path=("evaluation", "task"), found="'regions'", allowed=allowed)
+    if evaluation.rerank is not None and (evaluation.task != "retrieval" or model.kind not in _MATCHING):
+        allowed = (
+            f"null, because only retrieval by a model that matches ({' or '.join(_MATCHING)}) has two steps"
+        )
+        yield Mistake(path=("evaluation", "rerank"), found=str(evaluation.rerank), allowed=allowed)
     if (evaluation.task == "probe") != (evaluation.train is not None):
         found = "nothing" if evaluation.train is None else f"'{evaluation.train}'"
         allowed = "the source that a probe learns from, and null for other tasks"

@@ -10,6 +10,7 @@ from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
 from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLanguage, PretrainedLanguage
 from isthmus.config.masked import MaskedImageModel, VisualTokenizer
+from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.resampling import PerceiverResampler
 from isthmus.config.tiles import Tiles
@@ -177,7 +178,8 @@ Model = Annotated[
     | MaskedImageModel
     | VisualTokenizer
     | Classifier
-    | QFormerPretrainer,
+    | QFormerPretrainer
+    | Med,
     Field(discriminator="kind"),
 ]
 """What a recipe builds."""

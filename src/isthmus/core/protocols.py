@@ -65,6 +65,36 @@ class Contrasts(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlowVectors:
+    """What slowly moving copies of both encoders give for a batch, and gave for earlier ones; all of length one.
+
+    Attributes:
+        images: Of each picture.
+        texts: Of each text.
+        earlier_images: Of pictures of earlier batches.
+        earlier_texts: Of texts of earlier batches.
+    """
+
+    images: Float[Tensor, "image dim"]
+    texts: Float[Tensor, "text dim"]
+    earlier_images: Float[Tensor, "earlier_image dim"]
+    earlier_texts: Float[Tensor, "earlier_text dim"]
+
+
+@runtime_checkable
+class Remembers(Contrasts, Protocol):
+    """A model with slowly moving copies of its encoders and a memory of what they gave."""
+
+    def slow_vectors(self, batch: Batch) -> SlowVectors:
+        """What the copies give for a batch, which joins the memory after the step."""
+        ...
+
+    def soft_share(self, progress: Progress) -> float:
+        """The share of each target that follows what the copies find alike."""
+        ...
+
+
 @runtime_checkable
 class Matches(Contrasts, Protocol):
     """A model that can look at a picture and a text together and say whether they belong together."""

@@ -30,7 +30,7 @@ class DualEncoderProcessor(Processor):
     def row(
         self, sample: Sample, *, rows: RowKind = "captions", choice: int, purpose: Purpose = "training"
     ) -> Row:
-        """One pair.
+        """One pair; as a prompt, the picture alone.
 
         Raises:
             BadSample: The picture or the mask cannot be used.
@@ -40,6 +40,8 @@ class DualEncoderProcessor(Processor):
             return self._region_row(sample, choice)
         caption = turns_of(sample, rows="captions", choice=choice)[-1].text
         pictures = tuple(self._whole(self.pictures(image)) for image in sample.images[:1])
+        if purpose == "prompt":
+            return Row(sample_id=sample.id, pictures=pictures)
         if choice == EVERY:
             encoded = [self.captions.encode_caption(one) for one in sample.captions]
             texts, cut = tuple(ids for ids, _ in encoded), any(cut for _, cut in encoded)

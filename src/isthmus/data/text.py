@@ -237,6 +237,11 @@ class CaptionEncoder:
         room = self.context - len(start) - 1
         return [*start, *words[:room], self.end_id], len(words) > room
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids, without special tokens and outer spaces."""
+        known = [index for index in ids if 0 <= index < len(self.tokenizer)]
+        return str(self.tokenizer.decode(known, skip_special_tokens=True)).strip()
+
 
 def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id that fills rows up: the tokenizer's own, else its end token, else 0; padding is masked, so any will do."""

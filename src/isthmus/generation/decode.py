@@ -1,5 +1,7 @@
 """Decoding: from a batch of prompts to new tokens, by transformers' own generation over embeddings."""
 
+import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
@@ -71,11 +73,9 @@ def generate(
         New token ids of each row.
     """
     assert batch.attention_mask is not None
-    with torch.random.fork_rng(devices=[], enabled=decoding.method == "sample"):
-        if decoding.method == "sample":
-            torch.manual_seed(seed)
+    with drawing(decoding, seed):
         network = cast(GenerativePreTrainedModel, model.language.network)
-        configuration = _configuration(decoding, end_ids, pad_id)
+        configuration = configuration_of(decoding, end_ids, pad_id)
         # A marker that the head could write stands for a picture, which only a prompt can bring.
         configuration.suppress_tokens = [
             index for index in model.language.new_ids if index not in end_ids
@@ -89,17 +89,27 @@ def generate(
                 generation_config=configuration,
             )
     first = int(isinstance(model.language, EncoderDecoder))  # its rows begin with the start token
-    return [_before_end(row[first:], end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
+    return [before_end(row[first:], end_ids) for row in cast(Int[Tensor, "row token"], new).tolist()]
 
 
-def _configuration(decoding: Decoding, end_ids: tuple[int, ...], pad_id: int) -> GenerationConfig:
-    drawing = decoding.method == "sample"
+@contextlib.contextmanager
+def drawing(decoding: Decoding, seed: int) -> Iterator[None]:
+    """Draw by a seed of its own where tokens are drawn, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[], enabled=decoding.method == "sample"):
+        if decoding.method == "sample":
+            torch.manual_seed(seed)
+        yield
+
+
+def configuration_of(decoding: Decoding, end_ids: tuple[int, ...], pad_id: int) -> GenerationConfig:
+    """What transformers' generation is told."""
+    is_drawn = decoding.method == "sample"
     return GenerationConfig(
-        do_sample=drawing,
+        do_sample=is_drawn,
         num_beams=decoding.beams if decoding.method == "beam" else 1,
-        temperature=decoding.temperature if drawing else None,
-        top_p=decoding.top_p if drawing else None,
-        top_k=0 if drawing else None,
+        temperature=decoding.temperature if is_drawn else None,
+        top_p=decoding.top_p if is_drawn else None,
+        top_k=0 if is_drawn else None,
         max_new_tokens=decoding.max_new_tokens,
         length_penalty=decoding.length_penalty,
         no_repeat_ngram_size=decoding.no_repeat_ngram,
@@ -110,6 +120,7 @@ def _configuration(decoding: Decoding, end_ids: tuple[int, ...], pad_id: int) ->
     )
 
 
-def _before_end(row: list[int], end_ids: tuple[int, ...]) -> list[int]:
+def before_end(row: list[int], end_ids: tuple[int, ...]) -> list[int]:
+    """The tokens before the first that ends a text."""
     stop = next((place for place, token in enumerate(row) if token in end_ids), len(row))
     return row[:stop]

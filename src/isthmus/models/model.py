@@ -23,6 +23,9 @@ class Model(nn.Module, ABC):
         """What a stage can keep frozen inside a part that it trains."""
         return {}
 
+    def begin(self) -> None:
+        """Called before the first step of a stage, with the weights that it starts from."""
+
     def after_step(self, progress: Progress) -> None:
         """Called after every update; most models have nothing to do."""
         del progress

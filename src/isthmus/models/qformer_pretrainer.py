@@ -1,5 +1,6 @@
 """The model of BLIP-2's first stage: a Q-Former that contrasts, matches and captions (Li et al., 2023, section 3.2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +14,7 @@ from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
+from isthmus.nn.post_norm import KeysValues
 from isthmus.parts.connectors.qformer import QFormer, Summary
 from isthmus.parts.connectors.qformer_masks import full
 from isthmus.parts.vision.encoder import VisionEncoder
@@ -135,3 +137,28 @@ class QFormerPretrainer(Model):
         """Logits of the next word, from BERT's head."""
         assert self.connector.text is not None
         return self.connector.text.logits(hidden)
+
+    @property
+    def caption_start(self) -> int:
+        """The token that begins a caption."""
+        return self.start_id
+
+    @property
+    def unwritten(self) -> tuple[int, ...]:
+        """Tokens that no caption holds."""
+        return (self.start_id,)
+
+    def look(self, batch: Batch) -> list[KeysValues]:
+        """What captions can read of the batch's pictures in each layer."""
+        patches = patch_tokens(self.vision, batch)
+        assert patches is not None
+        return self.connector.summarise(patches).memory
+
+    def write_on(
+        self,
+        token_ids: Int[Tensor, "text token"],
+        memory: Sequence[KeysValues],
+        past: Sequence[KeysValues] = (),
+    ) -> tuple[Float[Tensor, "text token dim"], list[KeysValues]]:
+        """States of further words of captions, and what later ones can read of them."""
+        return self.connector.write_on(token_ids, memory, past)

@@ -100,3 +100,17 @@ class PostNormFeedForward(nn.Module):
         """Update each token by itself."""
         changed = self.contract(functional.gelu(self.expand(tokens)))
         return self.norm(tokens + self.dropout(changed))
+
+
+def deviation(width: int) -> float:
+    """The spread of initial weights: BERT's 0.02 at its own width and above, and as in `nn.transformer` below it."""
+    return 0.02 if width >= 768 else width**-0.5
+
+
+def start(module: nn.Module, *, width: int) -> None:
+    """Draw the initial weights of every linear layer and table in a module; biases are zero."""
+    for one in module.modules():
+        if isinstance(one, nn.Linear | nn.Embedding):
+            nn.init.normal_(one.weight, std=deviation(width))
+        if isinstance(one, nn.Linear):
+            nn.init.zeros_(one.bias)

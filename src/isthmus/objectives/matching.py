@@ -28,7 +28,8 @@ class Matching:
     """For every text its own picture and a wrong one, for every picture a wrong text: one right pair to two wrong ones.
 
     Wrong ones are drawn in proportion to the softmax of scaled similarities, so mostly from those that are easily
-    taken for right, and never from those that belong together (Li et al., 2021, section 3.2).
+    taken for right, and never from those that belong together (Li et al., 2021, section 3.2); a text of another picture
+    that says the same word for word belongs, too.
     """
 
     def __init__(self, model: Matches) -> None:
@@ -58,7 +59,7 @@ class Matching:
         found = representations_of(encoded, batch)
         own, num_texts, num_images = found.image_of_text, len(found.text_vectors), len(found.image_views)
         scores = similarities(found.image_views, found.text_vectors)
-        wrong = ~_belonging(own, num_images, batch.image_ids)
+        wrong = ~_belonging(own, num_images, batch.image_ids, _alike(batch, own))
         if not (wrong.any(dim=0).all() and wrong.any(dim=1).all()):
             raise ValueError(
                 "a matching batch needs a wrong picture for every text and a wrong text for every picture; use at "
@@ -78,10 +79,21 @@ class Matching:
 
 
 def _belonging(
-    own: Int[Tensor, " text"], num_images: int, image_ids: tuple[str, ...]
+    own: Int[Tensor, " text"], num_images: int, image_ids: tuple[str, ...], alike: Int[Tensor, " text"]
 ) -> Bool[Tensor, "image text"]:
-    """Which pictures and texts belong together; a picture that is there twice belongs to the texts of both."""
+    """Which pictures and texts belong together.
+
+    A picture that is there twice belongs to the texts of both, and two pictures with the same words to each other's.
+    """
     names = list(image_ids) if len(image_ids) == num_images else list(range(num_images))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     picture = torch.tensor([numbers[name] for name in names], device=own.device)
-    return rearrange(picture, "image -> image 1") == picture[own]
+    together = rearrange(picture, "image -> image 1") == picture[own]
+    return (together.float() @ functional.one_hot(alike).float())[:, alike] > 0
+
+
+def _alike(batch: Batch, own: Int[Tensor, " text"]) -> Int[Tensor, " text"]:
+    """A number for each text, the same for the same words."""
+    if batch.token_ids is None:
+        return torch.arange(len(own), device=own.device)
+    return batch.token_ids.unique(dim=0, return_inverse=True)[1]

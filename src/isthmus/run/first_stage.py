@@ -1,4 +1,4 @@
-"""Judging what BLIP-2's first stage teaches: retrieval, matching among hard pairs, and the next word of captions."""
+"""Judging models that contrast, match and caption: retrieval, matching among hard pairs, the next word of captions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,13 +19,18 @@ from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
 from isthmus.evaluation.retrieval import RECALLS, Retrieval, rank_scores
 from isthmus.evaluation.statistics import proportion
+from isthmus.models.med import Med
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.matching import Matching
 from isthmus.objectives.representations import similarities
 from isthmus.run.load import LoadedRun
+from isthmus.run.reranking import reranked
 
 _ROWS_AT_ONCE = 64
+
+Pretrained = QFormerPretrainer | Med
+"""Models of vision and language that learn by contrast, matching and captions."""
 
 
 @final
@@ -34,7 +39,7 @@ class FirstStage:
     """What was found on some rows, one picture and one caption each.
 
     Attributes:
-        scores: The largest similarity over the queries of each picture and each text.
+        scores: The largest similarity of each picture's vectors and each text.
         matched: Whether each right pair was taken for one.
         refused: Whether each wrong pair, drawn hard within its batch, was refused.
         written: Whether each word of the captions was the likeliest one.
@@ -57,7 +62,7 @@ class FirstStage:
 
 
 @torch.no_grad()
-def look(model: QFormerPretrainer, batches: Iterable[Batch]) -> FirstStage:
+def look(model: Pretrained, batches: Iterable[Batch]) -> FirstStage:
     """Run a model over rows; wrong pairs are drawn by the global generator."""
     views, texts = [], []
     found: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
@@ -81,7 +86,7 @@ def look(model: QFormerPretrainer, batches: Iterable[Batch]) -> FirstStage:
     return FirstStage(scores=scores, **shares)
 
 
-def first_stage_values(model: QFormerPretrainer, batches: Iterable[Batch]) -> Mapping[str, float]:
+def first_stage_values(model: Pretrained, batches: Iterable[Batch]) -> Mapping[str, float]:
     """The numbers of a validation."""
     found = look(model, batches)
     return {
@@ -92,21 +97,28 @@ def first_stage_values(model: QFormerPretrainer, batches: Iterable[Batch]) -> Ma
     }
 
 
-def judge_first_stage(
-    loaded: LoadedRun, model: QFormerPretrainer, source: Source, *, seed: int
-) -> dict[str, Any]:
-    """All of it with intervals; retrieval also with the pictures of other rows."""
+def judge_first_stage(loaded: LoadedRun, model: Pretrained, source: Source, *, seed: int) -> dict[str, Any]:
+    """All of it with intervals; retrieval also with the pictures of other rows.
+
+    Where the recipe says `rerank`, retrieval is judged again after the best of each query were matched.
+    """
     processor = loaded.workshop.processor
     assert isinstance(processor, DualEncoderProcessor)
     device = next(model.parameters()).device
     rows = Pass(source, processor, rows="captions", batch_size=_ROWS_AT_ONCE, purpose="training")
+    evaluation, again = loaded.workshop.recipe.evaluation, {}
+    generator = np.random.default_rng(seed)
+    recalls = tuple(k for k in RECALLS if k < len(source))
     with loaded.number_format(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "first stage"))
         found = look(model, (batch.to(device) for batch, _ in rows))
+        if evaluation is not None and evaluation.rerank is not None:
+            ranked = reranked(
+                model, lambda: (batch.to(device) for batch, _ in rows), found.scores, best=evaluation.rerank
+            )
+            again = ranked.to_json(generator=generator, recalls=recalls)
     others = shuffled(picture_ids(source, len(source)), seed_of(seed, "shuffled") % 2**32)
     exchanged = rank_scores(found.scores[torch.as_tensor(others)], torch.arange(len(source)))
-    generator = np.random.default_rng(seed)
-    recalls = tuple(k for k in RECALLS if k < len(source))
     return {
         "task": "retrieval",
         "metrics": found.retrieval.to_json(generator=generator, recalls=recalls)
@@ -114,6 +126,7 @@ def judge_first_stage(
             "matched": proportion(found.matched, generator=generator).to_json(),
             "refused": proportion(found.refused, generator=generator).to_json(),
             "caption_accuracy": proportion(found.written, generator=generator).to_json(),
+            **{f"{way}_reranked": ranking for way, ranking in again.items()},
         },
         "controls": {"shuffled": exchanged.to_json(generator=generator, recalls=recalls)},
         "n": len(source),

@@ -1,7 +1,7 @@
 """A trained run, ready to answer: `isthmus.load("runs/demo")`."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -14,11 +14,13 @@ from isthmus.core.errors import CheckpointError, DataError, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.controls import MemoryImage
+from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.pictures import upright_rgb
 from isthmus.data.processor import VisionLanguageProcessor
 from isthmus.data.rows import RowKind
 from isthmus.data.samples import FileImage, ImageRef, Sample
 from isthmus.data.templates import ChatTemplate
+from isthmus.generation.captions import WritesCaptions, write_captions
 from isthmus.generation.decode import Decoding, generate
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.directory import TEMPLATE, RunDirectory
@@ -78,9 +80,36 @@ class LoadedRun:
         )
         return self.write([sample], rows="questions" if asked else "captions")[0]
 
-    def write(self, samples: list[Sample], *, rows: RowKind) -> list[Answer]:
-        """Continue the prompts of some samples."""
+    def write(
+        self,
+        samples: list[Sample],
+        *,
+        rows: RowKind,
+        decoding: Decoding | None = None,
+        seed: int | None = None,
+    ) -> list[Answer]:
+        """Continue the prompts of some samples, or write a caption of the first picture of each.
+
+        Args:
+            samples: Pictures, with what is asked.
+            rows: How they are read.
+            decoding: How tokens are chosen; None takes what the recipe says.
+            seed: What drawn answers depend on; None takes the run's.
+
+        Raises:
+            UsageError: The run's model writes no text, or captions alone and something else is asked.
+            DataError: A sample has nothing of this kind, a picture cannot be read, or a prompt does not fit.
+        """
         model, processor = self.workshop.model, self.workshop.processor
+        chosen, drawn_by = decoding or self.decoding, self.seed if seed is None else seed
+        writer: object = model
+        if isinstance(writer, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
+            if rows != "captions":
+                raise UsageError(
+                    f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes captions and "
+                    f"answers nothing, but rows are '{rows}'; leave the question out"
+                )
+            return self._captions(writer, processor, samples, chosen, drawn_by)
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
                 f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "
@@ -93,12 +122,31 @@ class LoadedRun:
             written = generate(
                 model,
                 batch,
-                self.decoding,
+                chosen,
                 end_ids=codec.end_ids[-1:],
                 pad_id=codec.pad_id,
-                seed=self.seed,
+                seed=drawn_by,
             )
         return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
+
+    def _captions(
+        self,
+        model: WritesCaptions,
+        processor: DualEncoderProcessor,
+        samples: list[Sample],
+        decoding: Decoding,
+        seed: int,
+    ) -> list[Answer]:
+        """A caption of the first picture of each sample, no longer than the texts that the model learnt from."""
+        made = [processor.row(sample, choice=0, purpose="prompt") for sample in samples]
+        batch = collate(made, pad_id=processor.pad_id).to(next(self.workshop.model.parameters()).device)
+        encoder = processor.captions
+        decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, encoder.context - 1))
+        with self.number_format():
+            written = write_captions(
+                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=seed
+            )
+        return [Answer(text=encoder.decode(ids), num_tokens=len(ids)) for ids in written]
 
     @property
     def decoding(self) -> Decoding:
@@ -145,7 +193,7 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
         raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
     is_final = model is None or model == recipe.final_name
     alone = recipe.alone(recipe.final_name if is_final else model)
-    weights = directory.final if is_final else directory.stage(alone.stages[-1].name)
+    weights = directory.final if is_final else directory.stage(alone.training[-1].name)
     tokenizer = directory.final if is_final else directory.tokenizer(model)
     reads = not isinstance(alone.final_model, MaskedImageModel | VisualTokenizer | Classifier)
     if reads and not (tokenizer / "tokenizer.json").is_file():

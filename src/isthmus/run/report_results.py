@@ -168,7 +168,8 @@ def _caption_tables(split: str, judged: Json) -> Iterable[MetricTable]:
 
 def _retrieval_tables(split: str, judged: Json) -> Iterable[MetricTable]:
     """Recall and median rank, both ways, beside the same with exchanged photos."""
-    columns = {words: judged["metrics"][way] for way, words in _WAYS.items()}
+    ways = _WAYS | {f"{way}_reranked": f"{words}, matched" for way, words in _WAYS.items()}
+    columns = {words: judged["metrics"][way] for way, words in ways.items() if way in judged["metrics"]}
     for control in _PICTURES:
         for way, words in _WAYS.items():
             if way in judged["controls"].get(control, {}):

@@ -15,8 +15,7 @@ from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
 from isthmus.evaluation.retrieval import RECALLS, rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
-from isthmus.models.qformer_pretrainer import QFormerPretrainer
-from isthmus.run.first_stage import judge_first_stage
+from isthmus.run.first_stage import Pretrained, judge_first_stage
 from isthmus.run.load import LoadedRun
 
 _ROWS_AT_ONCE, _TEXTS_AT_ONCE = 50, 250
@@ -24,7 +23,7 @@ _ROWS_AT_ONCE, _TEXTS_AT_ONCE = 50, 250
 
 def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
     """R@1, R@5, R@10 and median rank both ways; ties count as misses."""
-    if isinstance(loaded.workshop.model, QFormerPretrainer):
+    if isinstance(loaded.workshop.model, Pretrained):
         return judge_first_stage(loaded, loaded.workshop.model, source, seed=seed)
     images, texts, photo_of_text = embed_pairs(loaded, source)
     generator = np.random.default_rng(seed)

@@ -16,9 +16,8 @@ from isthmus.data.passes import Pass
 from isthmus.evaluation.retrieval import rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
 from isthmus.models.masked_image_model import MaskedImageModel
-from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.models.visual_tokenizer import VisualTokenizerModel
-from isthmus.run.first_stage import first_stage_values
+from isthmus.run.first_stage import Pretrained, first_stage_values
 from isthmus.training.signals import StopSignals
 
 _ROWS_AT_ONCE = 64
@@ -30,7 +29,7 @@ class Validation:
 
     Gives `val.loss` of each objective; for rows with pictures also `val.shuffled_gap`, the loss with the next row's
     picture minus the loss with the right one (a model that looks has a gap above zero); for dual encoders R@1 among the
-    pairs looked at; for a Q-Former's first stage R@1, how well pairs are matched and words are written.
+    pairs looked at; for models that contrast, match and caption R@1, how well pairs are matched and words are written.
     """
 
     def __init__(self, stage: TrainStage, settings: Settings, workshop: Workshop, stop: StopSignals) -> None:
@@ -61,7 +60,7 @@ class Validation:
         device = next(model.parameters()).device
         if isinstance(model, DualEncoder):
             return self._retrieval(model, device)
-        if isinstance(model, QFormerPretrainer):
+        if isinstance(model, Pretrained):
             return first_stage_values(model, self._moved(device))
         right: defaultdict[str, float] = defaultdict(float)
         shuffled: defaultdict[str, float] = defaultdict(float)

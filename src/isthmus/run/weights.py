@@ -157,8 +157,10 @@ def put_back(model: Model, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _held(model: Model, split: TrainableSplit) -> dict[str, Tensor]:
-    """The parameters that learn, and the buffers that belong to them."""
-    return dict(split.trainable) | {name: model.get_buffer(name) for name in split.saved_buffers}
+    """The parameters that learn, and the buffers of their parts; what no part holds is a checkpoint's alone."""
+    inside = {id(buffer) for part in model.parts().values() for buffer in part.buffers()}
+    buffers = ((name, model.get_buffer(name)) for name in split.saved_buffers)
+    return dict(split.trainable) | {name: buffer for name, buffer in buffers if id(buffer) in inside}
 
 
 def _read(file: Path, *, with_tensors: bool) -> tuple[tuple[str, ...], dict[str, str], dict[str, Tensor]]:

@@ -5,6 +5,7 @@ projection to the language model. While it is pretrained it has `text` instead o
 words need, which the second stage leaves out by the name `connector.text`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -14,10 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.nn.post_norm import NORM_EPS, KeysValues
+from isthmus.nn.post_norm import KeysValues, deviation, start
 from isthmus.parts.connectors.connector import Connector
 from isthmus.parts.connectors.qformer_layers import QFormerLayers, QFormerShape
 from isthmus.parts.connectors.qformer_masks import full, multimodal_causal
+from isthmus.parts.language.words import placed, word_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +54,18 @@ class QFormerText(nn.Module):
         self.words = nn.Embedding(vocabulary, shape.width)
         self.positions = nn.Embedding(context, shape.width)
         self.ffns = nn.ModuleList(shape.feed_forward() for _ in range(shape.num_layers))
-        self.head = nn.Sequential(
-            nn.Linear(shape.width, shape.width), nn.GELU(), nn.LayerNorm(shape.width, eps=NORM_EPS)
-        )
+        self.head = word_head(shape.width)
         self.head_bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def embed(self, token_ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token dim"]:
-        """Words with their positions, which count from 0 whether or not queries stand before them.
+    def embed(
+        self, token_ids: Int[Tensor, "text token"], *, first: int = 0
+    ) -> Float[Tensor, "text token dim"]:
+        """Words with their positions, which count from `first`, whether or not queries stand before them.
 
         Raises:
             ValueError: The text is longer than there are positions.
         """
-        length, most = token_ids.shape[1], self.positions.num_embeddings
-        if length > most:
-            raise ValueError(
-                f"the text has {length} tokens, but the Q-Former has {most} positions; cut the text"
-            )
-        return self.words(token_ids) + self.positions.weight[:length]
+        return placed(self.words, self.positions, token_ids, first=first)
 
     def logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
         """Logits of the next word."""
@@ -102,11 +99,7 @@ class QFormer(Connector):
         self.layers = QFormerLayers(vision_width=vision_width, shape=shape)
         self.text = text
         self.projection = None if language_width is None else nn.Linear(shape.width, language_width)
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=deviation(shape.width))
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        start(self, width=shape.width)
         nn.init.normal_(self.queries, std=deviation(shape.width))
 
     def num_tokens(self, num_patches: int) -> int:
@@ -128,7 +121,7 @@ class QFormer(Connector):
     ) -> Float[Tensor, "text token dim"]:
         """Words that see no picture (contrast)."""
         text = self._text()
-        return self.layers.read(text.embed(token_ids), list(text.ffns), full(0, there))
+        return self.layers.read(text.embed(token_ids), list(text.ffns), full(0, there))[0]
 
     def write(
         self,
@@ -142,7 +135,29 @@ class QFormer(Connector):
         """
         text = self._text()
         allowed = multimodal_causal(self.shape.num_queries, there)[:, self.shape.num_queries :]
-        return self.layers.read(text.embed(token_ids), list(text.ffns), allowed, memory)
+        return self.layers.read(text.embed(token_ids), list(text.ffns), allowed, memory)[0]
+
+    def write_on(
+        self,
+        token_ids: Int[Tensor, "text token"],
+        memory: Sequence[KeysValues],
+        past: Sequence[KeysValues] = (),
+    ) -> tuple[Float[Tensor, "text token dim"], list[KeysValues]]:
+        """Words behind others that were read before, and what later ones can read of them in each layer.
+
+        Args:
+            token_ids: As many in each text: nothing is padding.
+            memory: As in `write`.
+            past: What this gave for the earlier words.
+        """
+        text = self._text()
+        first = past[0].keys.shape[2] if past else 0
+        there = torch.ones(
+            token_ids.shape[0], first + token_ids.shape[1], dtype=torch.bool, device=token_ids.device
+        )
+        allowed = multimodal_causal(self.shape.num_queries, there)[:, self.shape.num_queries + first :]
+        read = [before.before(own) for before, own in zip(memory, past, strict=True)] if past else memory
+        return self.layers.read(text.embed(token_ids, first=first), list(text.ffns), allowed, read)
 
     def join(
         self,
@@ -166,8 +181,3 @@ class QFormer(Connector):
         if self.text is None:
             raise ValueError("this Q-Former has no text branch, so it reads pictures only")
         return self.text
-
-
-def deviation(width: int) -> float:
-    """The spread of initial weights: BERT's 0.02 at its own width and above, and as in `nn.transformer` below it."""
-    return 0.02 if width >= 768 else width**-0.5

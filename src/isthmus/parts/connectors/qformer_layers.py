@@ -99,7 +99,7 @@ class QFormerLayers(nn.Module):
         ffns: Sequence[nn.Module],
         allowed: Bool[Tensor, "text token position"],
         memory: Sequence[KeysValues] = (),
-    ) -> Float[Tensor, "text token dim"]:
+    ) -> tuple[Float[Tensor, "text token dim"], list[KeysValues]]:
         """Words alone, or words that read the queries of a picture that was summarised before.
 
         Args:
@@ -107,12 +107,16 @@ class QFormerLayers(nn.Module):
             ffns: The words' feed-forward of each layer.
             allowed: What each word may read; queries, where there is a memory, stand before the words.
             memory: What `summarise` gave for each word's picture; empty without one.
+
+        Returns:
+            States of the words, and what later words can read of them in each layer.
         """
-        tokens = self.dropout(self.norm(words))
+        tokens, kept = self.dropout(self.norm(words)), []
         for at, (layer, ffn) in enumerate(zip(self._typed(), ffns, strict=True)):
             own = layer.attention.keys_and_values(tokens)
+            kept.append(own)
             tokens = ffn(layer.attention(tokens, memory[at].before(own) if memory else own, allowed))
-        return tokens
+        return tokens, kept
 
     def join(
         self,
