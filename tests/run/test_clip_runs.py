@@ -45,4 +45,4 @@ def test_clips_longer_than_a_model_takes_end_with_one_sentence(tmp_path: Path) -
     text = small.vision_language(data=DATA)
     outcome = small.isthmus("train", small.written(tmp_path / "clips.yaml", text), "--out", tmp_path / "run")
     assert outcome.code == 2
-    assert "'train' with clips of 3 frames" in outcome.sentence
+    assert "'train' with clips of 3 frames" in outcome.err
