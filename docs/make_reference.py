@@ -20,6 +20,7 @@ import isthmus.config.evaluation
 import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.masked
+import isthmus.config.med
 import isthmus.config.model
 import isthmus.config.qformer
 import isthmus.config.recipe
@@ -41,6 +42,7 @@ GROUPS = (
     ("Dual encoders", isthmus.config.dual),
     ("Connectors and fusion", isthmus.config.joining),
     ("Connectors with a fixed number of visual tokens", isthmus.config.resampling),
+    ("BLIP", isthmus.config.med),
     ("Q-Former", isthmus.config.qformer),
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),
@@ -68,6 +70,8 @@ def reference() -> str:
             for name, block in inspect.getmembers(module, inspect.isclass)
             if issubclass(block, BaseModel) and block.__module__ == module.__name__ and name == block.__name__
         ]
+        # What others inherit from stands in no recipe by itself.
+        blocks = [block for block in blocks if block is Recipe or block.__name__ in definitions]
         blocks.sort(key=lambda block: inspect.getsourcelines(block)[1])
         # The recipe comes first in its own group, whatever its file needs before it.
         blocks.sort(key=lambda block: block is not Recipe)
@@ -99,7 +103,15 @@ def _told_apart() -> set[str]:
 
 
 def _meanings(block: type[BaseModel]) -> dict[str, str]:
-    """The string below each field of a class."""
+    """The string below each field of a class, or of what it inherits from."""
+    meanings: dict[str, str] = {}
+    for ancestor in reversed(block.__mro__):
+        if ancestor.__module__.startswith("isthmus."):
+            meanings |= _own_meanings(ancestor)
+    return meanings
+
+
+def _own_meanings(block: type) -> dict[str, str]:
     body = ast.parse(inspect.getsource(block)).body[0]
     assert isinstance(body, ast.ClassDef)
     meanings = {}

@@ -13,14 +13,7 @@ from isthmus.config.joining import (
 )
 from isthmus.config.model import VisionLanguageModel
 from isthmus.config.qformer import QFormer
-from isthmus.config.resampling import (
-    FrameTransformer,
-    LatentTransformer,
-    MappingMlp,
-    MappingTransformer,
-    PerceiverResampler,
-    PooledMlp,
-)
+from isthmus.config.resampling import Resampling
 from isthmus.core.errors import RecipeError
 from isthmus.models.vision_language_model import AttentionPath
 from isthmus.parts.connectors.connector import Connector as ConnectorModule
@@ -104,6 +97,8 @@ def _gated(
 def _connector(
     config: Connector, vision_width: int, language_width: int, num_patches: int
 ) -> ConnectorModule:
+    if isinstance(config, Resampling):
+        return build_resampling(config, vision_width=vision_width, language_width=language_width)
     match config:
         case LinearConnector():
             return LinearModule(vision_width=vision_width, language_width=language_width)
@@ -118,15 +113,6 @@ def _connector(
                 pool_side=config.pool,
                 num_positions=num_tokens if config.positions else None,
             )
-        case (
-            PerceiverResampler()
-            | LatentTransformer()
-            | PooledMlp()
-            | MappingMlp()
-            | MappingTransformer()
-            | FrameTransformer()
-        ):
-            return build_resampling(config, vision_width=vision_width, language_width=language_width)
         case QFormer():
             return build_qformer(config, vision_width=vision_width, language_width=language_width)
         case PixelShuffle():

@@ -69,7 +69,9 @@ def build_processor(
             assert images is not None
             assert tokenizer is not None
             return VisionLanguageProcessor(
-                pictures=PictureReader(images=images, stored=stored, tiler=_tiler(config, images)),
+                pictures=PictureReader(
+                    images=images, stored=stored, tiler=_tiler(config, images), max_frames=config.max_frames
+                ),
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=_tokens_per_image(config, model, images),
                 prompt=prompt,

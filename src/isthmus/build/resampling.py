@@ -9,6 +9,7 @@ from isthmus.config.resampling import (
     MappingTransformer,
     PerceiverResampler,
     PooledMlp,
+    Resampling,
 )
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.connectors.connector import Connector
@@ -20,10 +21,6 @@ from isthmus.parts.connectors.mapping_network import MappingTransformer as Mappi
 from isthmus.parts.connectors.perceiver_resampler import PerceiverResampler as ResamplerModule
 from isthmus.parts.connectors.perceiver_resampler import ResamplerShape
 from isthmus.parts.connectors.pooled_mlp import PooledMLP
-
-Resampling = (
-    PerceiverResampler | LatentTransformer | PooledMlp | MappingMlp | MappingTransformer | FrameTransformer
-)
 
 
 def build_resampling(config: Resampling, *, vision_width: int, language_width: int) -> Connector:

@@ -14,13 +14,22 @@ from isthmus.config.academic import (
     VisualGenomeSource,
     VqaSource,
 )
-from isthmus.config.data import FolderSource, LlavaSource, MixtureSource, SceneSource, ShardSource, Source
+from isthmus.config.data import (
+    ClipSource,
+    FolderSource,
+    LlavaSource,
+    MixtureSource,
+    SceneSource,
+    ShardSource,
+    Source,
+)
 from isthmus.config.paths import expand
 from isthmus.data.exchanged import ExchangedCaptions
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.llava import LlavaConversations
+from isthmus.data.sources.scene_clips import SceneClips
 from isthmus.data.sources.scenes import SceneSource as DrawnScenes
 from isthmus.data.sources.scenes import Variation
 from isthmus.data.sources.shards import Shards
@@ -43,27 +52,15 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return Folder(Path(expand(config.path)), table=config.table)
         case LlavaSource():
             return LlavaConversations(Path(expand(config.file)), Path(expand(config.images)))
-        case SceneSource() if config.single is not None:
-            return SingleScenes(
-                split=config.split,
-                num_samples=config.num_samples,
-                image_size=config.image_size,
-                seed=config.seed,
-                label=config.single,
-            )
         case SceneSource():
-            return DrawnScenes(
+            return _scenes(config)
+        case ClipSource():
+            return SceneClips(
                 split=config.split,
                 num_samples=config.num_samples,
+                frames=config.frames,
                 image_size=config.image_size,
-                aspect=config.aspect,
                 seed=config.seed,
-                variation=Variation(
-                    colourless=config.colourless,
-                    shapeless=config.shapeless,
-                    exchanged=config.exchanged,
-                    counting=config.counting,
-                ),
             )
         case MixtureSource():
             parts = {
@@ -89,3 +86,28 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return build_academic(config)
         case _:
             assert_never(config)
+
+
+def _scenes(config: SceneSource) -> SampleSource:
+    """Scenes of one thing each where the recipe asks for them, else of one to four."""
+    if config.single is not None:
+        return SingleScenes(
+            split=config.split,
+            num_samples=config.num_samples,
+            image_size=config.image_size,
+            seed=config.seed,
+            label=config.single,
+        )
+    return DrawnScenes(
+        split=config.split,
+        num_samples=config.num_samples,
+        image_size=config.image_size,
+        aspect=config.aspect,
+        seed=config.seed,
+        variation=Variation(
+            colourless=config.colourless,
+            shapeless=config.shapeless,
+            exchanged=config.exchanged,
+            counting=config.counting,
+        ),
+    )

@@ -73,6 +73,22 @@ class SceneSource(Settings):
     """Which world; the same seed gives the same scenes on every machine."""
 
 
+class ClipSource(Settings):
+    """Short films of the built-in world: one thing crosses the canvas (for connectors with `frames`)."""
+
+    kind: Literal["clips"] = "clips"
+    split: Literal["train", "val", "test"]
+    """The splits are disjoint in compositions, as those of `scenes` are."""
+    num_samples: Count
+    """How many clips the source has."""
+    frames: Annotated[int, Field(ge=2, le=16)] = 4
+    """Frames of each clip, evenly spaced in time."""
+    image_size: Count = 64
+    """Height and width of a frame in pixels."""
+    seed: int = 0
+    """Which world."""
+
+
 class MixturePart(Settings):
     """One source of a mixture."""
 
@@ -97,7 +113,7 @@ class MixtureSource(Settings):
 
 
 Source = Annotated[
-    ShardSource | FolderSource | LlavaSource | SceneSource | MixtureSource | AcademicSource,
+    ShardSource | FolderSource | LlavaSource | SceneSource | ClipSource | MixtureSource | AcademicSource,
     Field(discriminator="kind"),
 ]
 """One named source of samples."""

@@ -24,19 +24,23 @@ class Decoding(Settings):
     """Beam scores are divided by length to this power."""
 
 
+Task = Literal[
+    "captioning",
+    "questions",
+    "retrieval",
+    "zero_shot",
+    "probe",
+    "regions",
+    "reconstruction",
+    "classification",
+]
+"""What a model can be asked to do."""
+
+
 class Evaluation(Settings):
     """What is measured on which source."""
 
-    task: Literal[
-        "captioning",
-        "questions",
-        "retrieval",
-        "zero_shot",
-        "probe",
-        "regions",
-        "reconstruction",
-        "classification",
-    ]
+    task: Task
     """What the model is asked to do; `zero_shot` and `probe` name each picture's class, by prompts or by a linear
     classifier of its features, `regions` tells the marked thing from the others of its picture, `reconstruction`
     predicts hidden patches, `classification` names the class by the model's own head."""

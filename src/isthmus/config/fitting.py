@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_capfilt, fitting_dual
+from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -84,11 +84,14 @@ def mistakes_between(
             mistakes += fitting_capfilt.mistakes(index, stage, models, stages[:index], data)
             continue
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
+        mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
         if stores_features and "vision" in stage.train:
             mistakes.append(_learning_vision(index))
     if stores_features and all(isinstance(model, LanguageModel) for model in models.values()):
         allowed = "null, because a language_model has no vision encoder"
         mistakes.append(Mistake(path=("features",), found="a feature store", allowed=allowed))
+    mistakes += fitting_clips.judged(models[final], evaluation, data) if evaluation is not None else ()
+    mistakes += fitting_clips.stored(data) if stores_features else ()
     model = models[final]
     mistakes += fitting_dual.judged(model, evaluation) if evaluation is not None else ()
     marks = any(isinstance(one, DualEncoder) and one.marks_regions for one in models.values())
@@ -191,8 +194,13 @@ def _stage(
     if any(name in stage.objective for name in COMPARING) and stage.batch_size < 2:
         allowed = "2 or more, because a picture is compared with the texts of others"
         yield Mistake(path=(*path, "batch_size"), found=str(stage.batch_size), allowed=allowed)
-    if "matching" in stage.objective and stage.micro_batch_size not in (None, stage.batch_size):
+    remembers = isinstance(model, Med) and model.momentum is not None and "contrastive" in stage.objective
+    if stage.micro_batch_size not in (None, stage.batch_size) and (
+        remembers or "matching" in stage.objective
+    ):
         allowed = "null, because hard negatives are drawn from the whole batch"
+        if "matching" not in stage.objective:
+            allowed = "null, because model.momentum compares the whole batch with what it remembers"
         yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)

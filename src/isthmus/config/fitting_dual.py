@@ -7,6 +7,9 @@ from isthmus.config.evaluation import Evaluation
 from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model, VisualTokenizer
 from isthmus.config.stages import TrainStage
 
+_MATCHING = ("med", "qformer_pretrainer")
+"""Kinds of models that look at a picture and a text together."""
+
 
 def patches_kept(
     path: tuple[str | int, ...], stage: TrainStage, model: Model, *, stores_features: bool
@@ -59,6 +62,11 @@ def judged(model: Model, evaluation: Evaluation) -> Iterator[Mistake]:
             "retrieval, zero_shot or probe, because model.vision.alpha is false and the encoder sees no mask"
         )
         yield Mistake(path=("evaluation", "task"), found="'regions'", allowed=allowed)
+    if evaluation.rerank is not None and (evaluation.task != "retrieval" or model.kind not in _MATCHING):
+        allowed = (
+            f"null, because only retrieval by a model that matches ({' or '.join(_MATCHING)}) has two steps"
+        )
+        yield Mistake(path=("evaluation", "rerank"), found=str(evaluation.rerank), allowed=allowed)
     if (evaluation.task == "probe") != (evaluation.train is not None):
         found = "nothing" if evaluation.train is None else f"'{evaluation.train}'"
         allowed = "the source that a probe learns from, and null for other tasks"

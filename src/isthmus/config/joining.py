@@ -6,15 +6,7 @@ from pydantic import Field, field_validator
 
 from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
 from isthmus.config.qformer import QFormer
-from isthmus.config.resampling import (
-    Activation,
-    FrameTransformer,
-    LatentTransformer,
-    MappingMlp,
-    MappingTransformer,
-    PerceiverResampler,
-    PooledMlp,
-)
+from isthmus.config.resampling import Activation, Resampling
 
 
 class LinearConnector(Settings):
@@ -61,16 +53,7 @@ class PixelShuffle(Settings):
 
 
 Connector = Annotated[
-    LinearConnector
-    | MlpConnector
-    | PooledMlp
-    | PerceiverResampler
-    | LatentTransformer
-    | PixelShuffle
-    | MappingMlp
-    | MappingTransformer
-    | FrameTransformer
-    | QFormer,
+    LinearConnector | MlpConnector | PixelShuffle | Resampling | QFormer,
     Field(discriminator="kind"),
 ]
 """Visual tokens from patches."""

@@ -12,6 +12,7 @@ from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLangu
 from isthmus.config.masked import MaskedImageModel, VisualTokenizer
 from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
+from isthmus.config.resampling import PerceiverResampler
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
@@ -79,6 +80,14 @@ class VisionLanguageModel(Settings):
     def has_markers(self) -> bool:
         """Whether `<image>` and `<|endofchunk|>` have trained rows."""
         return self.splice is None and self.attention is not None and self.attention[2].marker != "none"
+
+    @property
+    def max_frames(self) -> int:
+        """Most frames of a clip that every way in takes; 0 where one takes single pictures alone."""
+        return min(
+            (way.connector.frames or 0) if isinstance(way.connector, PerceiverResampler) else 0
+            for way in self.ways.values()
+        )
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -98,3 +98,9 @@ class FrameTransformer(Settings):
     """Width of the feed-forward layer."""
     activation: Activation = "relu"
     """What stands inside the feed-forward."""
+
+
+Resampling = (
+    PerceiverResampler | LatentTransformer | PooledMlp | MappingMlp | MappingTransformer | FrameTransformer
+)
+"""Connectors with a number of visual tokens of their own."""

@@ -26,20 +26,29 @@ class VisualLayout:
         images_per_row: Images of each row.
         tokens_per_image: Visual tokens of each image.
         cuts: How each image was cut into tiles; empty where images are not cut.
+        frames_per_image: Frames of each image where some are clips; empty where each is a single picture.
     """
 
     images_per_row: tuple[int, ...]
     tokens_per_image: tuple[int, ...]
     cuts: tuple[Cut, ...] = ()
+    frames_per_image: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert sum(self.images_per_row) == len(self.tokens_per_image)
         assert len(self.cuts) in (0, len(self.tokens_per_image))
+        assert len(self.frames_per_image) in (0, len(self.tokens_per_image))
+        assert not (self.cuts and self.frames_per_image)
 
     @property
     def num_images(self) -> int:
         """Images in the whole batch."""
         return len(self.tokens_per_image)
+
+    @property
+    def parts_per_image(self) -> tuple[int, ...]:
+        """What the vision encoder sees of each image, where that is not one picture: its tiles, or a clip's frames."""
+        return tuple(cut.num_tiles for cut in self.cuts) or self.frames_per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,8 @@ class Batch:
 
     Attributes:
         sample_ids: One name a row, for messages and tables.
-        pixels: Pictures as the vision encoder expects them, in reading order over all rows; where pictures are cut,
-            the tiles of the first, then those of the second, and so on.
+        pixels: Pictures as the vision encoder expects them, in reading order over all rows; where pictures are cut or
+            are clips, the tiles or frames of the first, then those of the second, and so on.
         features: What the frozen vision encoder gave for these pictures, read from the feature store instead of pixels.
         token_ids: Token ids; every visual token has its own placeholder position when a layout is given.
         attention_mask: True where a token stands, False on padding.
@@ -100,9 +109,9 @@ class Batch:
 
     @property
     def num_images(self) -> int:
-        """Pictures in the batch, as pixels, as tiles or as stored features."""
-        if self.layout is not None and self.layout.cuts:
-            return len(self.layout.cuts)
+        """Pictures in the batch, as pixels, as tiles, as clips or as stored features."""
+        if self.layout is not None and self.layout.parts_per_image:
+            return self.layout.num_images
         pictures = self.pixels if self.pixels is not None else self.features
         return 0 if pictures is None else pictures.shape[0]
 
@@ -134,13 +143,17 @@ def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
         ValueError: A picture would be replaced by one with another number of visual tokens.
     """
     layout, index = batch.layout, torch.as_tensor(order)
-    if layout is not None and layout.cuts:
+    if layout is not None and layout.parts_per_image:
         if any(layout.tokens_per_image[one] != layout.tokens_per_image[at] for at, one in enumerate(order)):
             raise ValueError(
                 "pictures with different numbers of visual tokens cannot be exchanged within a batch"
             )
-        index = _tiles_in_order(layout.cuts, order)
-        layout = replace(layout, cuts=tuple(layout.cuts[one] for one in order))
+        index = _parts_in_order(layout.parts_per_image, order)
+        layout = replace(
+            layout,
+            cuts=tuple(layout.cuts[one] for one in order if layout.cuts),
+            frames_per_image=tuple(layout.frames_per_image[one] for one in order if layout.frames_per_image),
+        )
     return replace(
         batch,
         layout=layout,
@@ -151,7 +164,7 @@ def exchange_pictures(batch: Batch, order: Sequence[int]) -> Batch:
     )
 
 
-def _tiles_in_order(cuts: Sequence[Cut], order: Sequence[int]) -> Int[Tensor, " tile"]:
-    """Places of the tiles of pictures `order`, where those of all pictures lie one after another."""
-    ends = list(accumulate(cut.num_tiles for cut in cuts))
-    return torch.tensor([tile for one in order for tile in range(ends[one] - cuts[one].num_tiles, ends[one])])
+def _parts_in_order(counts: Sequence[int], order: Sequence[int]) -> Int[Tensor, " part"]:
+    """Places of the tiles or frames of pictures `order`, where those of all pictures lie one after another."""
+    ends = list(accumulate(counts))
+    return torch.tensor([part for one in order for part in range(ends[one] - counts[one], ends[one])])

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from isthmus.core.batch import IGNORED, Batch, VisualLayout
 from isthmus.core.errors import DataError
-from isthmus.core.tiling import Cut
 from isthmus.data.processor import Picture, Row
 
 Side = Literal["right", "left"]
@@ -28,7 +27,6 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         DataError: Pictures of different sizes, or stored features and pixels, meet in one batch.
     """
     pictures = [picture for row in rows for picture in row.pictures]
-    cuts = tuple(picture.cut for picture in pictures if picture.cut is not None)
     pixels, features = _stacked(pictures)
     texts = [(number, ids) for number, row in enumerate(rows) for ids in row.texts]
     token_ids, mask = _padded([ids for _, ids in texts] or [row.token_ids for row in rows], pad_id, side)
@@ -44,7 +42,7 @@ def collate(rows: Sequence[Row], *, pad_id: int, side: Side = "right") -> Batch:
         targets=targets,
         decoder_ids=decoder_ids,
         decoder_mask=decoder_mask,
-        layout=_layout(rows, cuts),
+        layout=_layout(rows, pictures),
         image_of_text=torch.tensor([number for number, _ in texts]) if texts else None,
         image_ids=tuple(picture.id for picture in pictures),
         kept=_all_or_none([row.kept for row in rows]),
@@ -60,14 +58,17 @@ def _all_or_none(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(known) if len(known) == len(tensors) else None
 
 
-def _layout(rows: Sequence[Row], cuts: tuple[Cut, ...]) -> VisualLayout | None:
+def _layout(rows: Sequence[Row], pictures: Sequence[Picture]) -> VisualLayout | None:
     sizes = [row.tokens_per_image for row in rows if row.tokens_per_image is not None]
     if len(sizes) != len(rows):
         return None
     return VisualLayout(
         images_per_row=tuple(len(size) for size in sizes),
         tokens_per_image=tuple(tokens for size in sizes for tokens in size),
-        cuts=cuts,
+        cuts=tuple(picture.cut for picture in pictures if picture.cut is not None),
+        frames_per_image=tuple(1 if one.frames is None else len(one.frames) for one in pictures)
+        if any(one.frames is not None for one in pictures)
+        else (),
     )
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, final
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from isthmus.core.errors import DataError
 from isthmus.core.protocols import StoredFeatures
 from isthmus.core.sizes import Size
 from isthmus.core.tiling import Cut
+from isthmus.data.clips import ClipImage
 from isthmus.data.images import ImageProcessor
 from isthmus.data.rows import RowKind, prompt_of, turns_of
 from isthmus.data.samples import ImagePart, ImageRef, Sample, Turn
@@ -32,6 +35,7 @@ class Picture:
         features: Stored features.
         tiles: Thumbnail and tiles, where it is cut.
         cut: How it was cut.
+        frames: The frames of a clip.
         size: Its own height and width, before it was prepared; None where it was not decoded.
         alpha: Which part of it is meant, where the vision encoder reads that.
     """
@@ -41,14 +45,16 @@ class Picture:
     features: Float[Tensor, "patch dim"] | None = None
     tiles: Float[Tensor, "tile channel height width"] | None = None
     cut: Cut | None = None
+    frames: Float[Tensor, "frame channel height width"] | None = None
     size: Size | None = None
     alpha: Float[Tensor, "1 height width"] | None = None
 
     @property
     def looked_at(self) -> tuple[Float[Tensor, "channel height width"], ...]:
-        """What the vision encoder sees: the picture, or its thumbnail and tiles; nothing where features are stored."""
-        if self.tiles is not None:
-            return tuple(self.tiles)
+        """What the vision encoder sees: the picture, its tiles, or frames; nothing where features are stored."""
+        several = self.tiles if self.tiles is not None else self.frames
+        if several is not None:
+            return tuple(several)
         return () if self.pixels is None else (self.pixels,)
 
 
@@ -92,22 +98,32 @@ class PictureReader:
         images: Prepares decoded pictures.
         stored: Outputs of the frozen vision encoder; pictures that are not in it are decoded.
         tiler: Cuts pictures into tiles; None looks at each as a whole.
+        max_frames: Most frames of a clip; 0 takes none.
     """
 
     def __init__(
-        self, *, images: ImageProcessor, stored: StoredFeatures | None = None, tiler: Tiler | None = None
+        self,
+        *,
+        images: ImageProcessor,
+        stored: StoredFeatures | None = None,
+        tiler: Tiler | None = None,
+        max_frames: int = 0,
     ) -> None:
         self.images = images
         self.stored = stored
         self.tiler = tiler
+        self.max_frames = max_frames
 
     def __call__(self, image: ImageRef) -> Picture:
         """One picture.
 
         Raises:
             BadSample: The picture is missing, damaged, too large, or of a size that is not accepted.
+            DataError: A clip has more frames than the model takes.
         """
         name = image.digest()
+        if isinstance(image, ClipImage):
+            return Picture(id=name, frames=self._frames(image))
         if self.stored is not None and name in self.stored:
             return Picture(id=name, features=self.stored.read(name))
         if self.tiler is not None:
@@ -116,6 +132,14 @@ class PictureReader:
         picture = image.picture()
         size = Size(picture.height, picture.width)
         return Picture(id=name, pixels=self.images(picture, image.name), size=size)
+
+    def _frames(self, clip: ClipImage) -> Float[Tensor, "frame channel height width"]:
+        if len(clip.frames) > self.max_frames:
+            raise DataError(
+                f"{clip.name} has {len(clip.frames)} frames, but this model takes {self.max_frames or 'no clips'}; "
+                "raise connector.frames of a perceiver_resampler, or take clips of fewer frames"
+            )
+        return torch.stack([self.images(frame.picture(), frame.name) for frame in clip.frames])
 
 
 class Processor(ABC):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
 from isthmus.core.sizes import Size
+from isthmus.models.media import media_tokens
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
 from isthmus.nn.pooling import square_side
@@ -173,7 +174,7 @@ class VisionLanguageModel(Model):
     ) -> Float[Tensor, "visual_token dim"] | None:
         if patches is None or self.connector is None:
             return None
-        visual = self.connector(patches)
+        visual = media_tokens(self.connector, patches, _frames(batch))
         if self.newline is not None:
             return self._joined(self.newline, visual, batch)
         if batch.layout is not None and set(batch.layout.tokens_per_image) - {visual.shape[1]}:
@@ -232,12 +233,12 @@ class VisionLanguageModel(Model):
         if patches is None:
             visual = torch.zeros(0, 1, self.fusion.context_width, device=places.device)
         else:
-            if batch.layout is None or batch.layout.num_images != len(patches):
+            visual = media_tokens(self.attention_connector, patches, _frames(batch))
+            if batch.layout is None or batch.layout.num_images != len(visual):
                 raise ValueError(
-                    f"the batch has {len(patches)} pictures but no layout that says which row each belongs to; "
+                    f"the batch has {len(visual)} pictures but no layout that says which row each belongs to; "
                     "set Batch.layout"
                 )
-            visual = self.attention_connector(patches)
             per_row, per_image = batch.layout.images_per_row, batch.layout.tokens_per_image
         seen = pictures_seen(places, images_per_row=per_row, tokens_per_image=per_image)
         return pictures_of_rows(visual, images_per_row=per_row, seen=seen)
@@ -253,3 +254,8 @@ class VisionLanguageModel(Model):
         assert hidden is not None
         flat = self.language.logits(rearrange(hidden, "row token dim -> (row token) dim"))
         return rearrange(flat, "(row token) vocab -> row token vocab", row=hidden.shape[0])
+
+
+def _frames(batch: Batch) -> tuple[int, ...]:
+    """Frames of each picture of the batch; empty where none is a clip."""
+    return () if batch.layout is None else batch.layout.frames_per_image

@@ -7,6 +7,7 @@ from typing import Any, final
 from PIL import Image
 
 from isthmus.build.sources import build_source
+from isthmus.config.evaluation import Task
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import DataError, IsthmusError
 from isthmus.data.samples import Source
@@ -45,7 +46,9 @@ def examples_of(recipe: Recipe, measured: Json, folder: Path) -> tuple[Examples,
     name = measured.get("examples_source", recipe.evaluation.test)
     album = _Album(recipe, name)
     where = f"the {len(rows):,} rows of {name}"
-    match recipe.evaluation.task:
+    judged = measured.get("evaluation", {}).get(split_of(recipe, name), {})
+    task: Task = judged.get("task", recipe.evaluation.task)
+    match task:
         case "questions" | "classification":
             chosen = choose_rows([row["right"] for row in rows], NUM_EXAMPLES)
             said = f"Evenly spaced over {where}, with at least three mistakes where there are."

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,17 +15,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import Stage, TrainStage
+from isthmus.config.stages import Stage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped
+from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
-from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
+from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
@@ -153,16 +152,6 @@ def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
     )
 
 
-def sources_of(stages: Sequence[TrainStage]) -> list[str]:
-    """Names of the sources whose pictures the stages look at."""
-    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
-    return names + [
-        stage.validation.data
-        for stage in stages
-        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
-    ]
-
-
 def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sitting: Sitting) -> StageResult:
     """Train one stage, or read its result where an earlier sitting finished it."""
     stage = start.stage
@@ -175,6 +164,11 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
+    if sitting.processes.num > 1 and isinstance(workshop.model, Med) and workshop.model.momentum is not None:
+        raise UsageError(
+            "model.momentum: its queues hold what one process saw, but several train together; set it to null, or "
+            "train in one process"
+        )
     workshop.model.begin()
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
