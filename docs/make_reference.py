@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import isthmus.config.academic
+import isthmus.config.capfilt
 import isthmus.config.classifier
 import isthmus.config.data
 import isthmus.config.dual
@@ -46,6 +47,7 @@ GROUPS = (
     ("Tiles", isthmus.config.tiles),
     ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
+    ("Stages that caption and filter", isthmus.config.capfilt),
     ("Evaluation", isthmus.config.evaluation),
 )
 HEAD = """\
@@ -68,6 +70,8 @@ def reference() -> str:
             for name, block in inspect.getmembers(module, inspect.isclass)
             if issubclass(block, BaseModel) and block.__module__ == module.__name__ and name == block.__name__
         ]
+        # What others inherit from stands in no recipe by itself.
+        blocks = [block for block in blocks if block is Recipe or block.__name__ in definitions]
         blocks.sort(key=lambda block: inspect.getsourcelines(block)[1])
         # The recipe comes first in its own group, whatever its file needs before it.
         blocks.sort(key=lambda block: block is not Recipe)
@@ -99,7 +103,15 @@ def _told_apart() -> set[str]:
 
 
 def _meanings(block: type[BaseModel]) -> dict[str, str]:
-    """The string below each field of a class."""
+    """The string below each field of a class, or of what it inherits from."""
+    meanings: dict[str, str] = {}
+    for ancestor in reversed(block.__mro__):
+        if ancestor.__module__.startswith("isthmus."):
+            meanings |= _own_meanings(ancestor)
+    return meanings
+
+
+def _own_meanings(block: type) -> dict[str, str]:
     body = ast.parse(inspect.getsource(block)).body[0]
     assert isinstance(body, ast.ClassDef)
     meanings = {}

@@ -23,7 +23,7 @@ model:
 
 
 KINDS = (
-    "linear, mlp, pooled_mlp, perceiver_resampler, latent_transformer, pixel_shuffle, mapping_mlp, mapping_transformer, "
+    "linear, mlp, pixel_shuffle, perceiver_resampler, latent_transformer, pooled_mlp, mapping_mlp, mapping_transformer, "
     "frame_transformer, qformer"
 )
 

@@ -36,7 +36,7 @@ def test_a_mixture_names_other_sources() -> None:
         (VQA + MIX.replace("0.5", "0"), "data.mix.parts.vqa.weight: found 0, allowed: a number above 0"),
         (
             VQA.replace("vqav2", "vqav3") + MIX,
-            "data.vqa.kind: found 'vqav3', allowed: shards, folder, llava_json, scenes, mixture, vqav2, okvqa, gqa, a_okvqa, ocr_vqa, textcaps, refcoco, visual_genome; did you mean 'vqav2'?",
+            "data.vqa.kind: found 'vqav3', allowed: shards, folder, llava_json, scenes, clips, mixture, vqav2, okvqa, gqa, a_okvqa, ocr_vqa, textcaps, refcoco, visual_genome; did you mean 'vqav2'?",
         ),
         (
             VQA.replace("images: coco", "pictures: coco") + MIX,

@@ -98,14 +98,15 @@ def test_the_readme_names_every_exit_code() -> None:
 def test_the_forward_pass_has_the_numbers_of_the_demo() -> None:
     vision, reads = load_recipe("demo").model, load_recipe("tiny/scenes_language").model.language
     eye, strip = vision.vision, vision.connector
-    side, near = eye.image_size // eye.patch, strip.factor
-    tokens = (side // near) ** 2
+    side = eye.image_size // eye.patch
+    tokens = side**2
+    assert (strip.depth, strip.pool) == (1, None)
     text = pages.text_of("ARCHITECTURE.md")
     for said in (
         f"height={eye.image_size}, width={eye.image_size}",
         f"a grid of {side} x {side} and CLS through {eye.layers} blocks",
         f"`image=1, patch={side**2}, dim={eye.width}`",
-        f"{near} x {near} patches joined, then norm, {eye.width * near**2} to {reads.width}, learned positions",
+        f"norm, {eye.width} to {reads.width} for each patch, learned positions",
         f"`image=1, token={tokens}, width={reads.width}`",
         f"start, {tokens} placeholders, 7 of the question, the answer, end",
         f"`row=1, token={tokens + 10}, dim={reads.width}`",

@@ -50,13 +50,13 @@ def batch_of(
 
 
 def test_clips_of_different_lengths_give_what_each_row_gives_alone() -> None:
-    """Largest difference measured: 4e-6."""
+    """Largest difference measured: 2.7e-6."""
     model, pixels = model_with_frames(), frames_of(*FRAMES)
     together = model.logits(batch_of(ROWS, pixels, FRAMES))
     first = model.logits(batch_of(ROWS[:1], pixels[:4], FRAMES[:2]))
     second = model.logits(batch_of(ROWS[1:], pixels[4:], FRAMES[2:]))
-    assert (together[0] - first[0]).abs().max() < 2e-5
-    assert (together[1, :4] - second[0]).abs().max() < 2e-5
+    assert (together[0] - first[0]).abs().max() < 1e-5
+    assert (together[1, :4] - second[0]).abs().max() < 1e-5
 
 
 def test_a_text_sees_the_last_clip_before_it() -> None:

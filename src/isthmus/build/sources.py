@@ -24,6 +24,7 @@ from isthmus.config.data import (
     Source,
 )
 from isthmus.config.paths import expand
+from isthmus.data.exchanged import ExchangedCaptions
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
 from isthmus.data.sources.folder import Folder
@@ -43,33 +44,16 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
     """
     match config:
         case ShardSource():
-            return Shards(expand(config.files))
+            shards = Shards(expand(config.files))
+            if not config.exchanged:
+                return shards
+            return ExchangedCaptions(shards, share=config.exchanged, seed=config.seed)
         case FolderSource():
             return Folder(Path(expand(config.path)), table=config.table)
         case LlavaSource():
             return LlavaConversations(Path(expand(config.file)), Path(expand(config.images)))
-        case SceneSource() if config.single is not None:
-            return SingleScenes(
-                split=config.split,
-                num_samples=config.num_samples,
-                image_size=config.image_size,
-                seed=config.seed,
-                label=config.single,
-            )
         case SceneSource():
-            return DrawnScenes(
-                split=config.split,
-                num_samples=config.num_samples,
-                image_size=config.image_size,
-                aspect=config.aspect,
-                seed=config.seed,
-                variation=Variation(
-                    colourless=config.colourless,
-                    shapeless=config.shapeless,
-                    exchanged=config.exchanged,
-                    counting=config.counting,
-                ),
-            )
+            return _scenes(config)
         case ClipSource():
             return SceneClips(
                 split=config.split,
@@ -102,3 +86,28 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
             return build_academic(config)
         case _:
             assert_never(config)
+
+
+def _scenes(config: SceneSource) -> SampleSource:
+    """Scenes of one thing each where the recipe asks for them, else of one to four."""
+    if config.single is not None:
+        return SingleScenes(
+            split=config.split,
+            num_samples=config.num_samples,
+            image_size=config.image_size,
+            seed=config.seed,
+            label=config.single,
+        )
+    return DrawnScenes(
+        split=config.split,
+        num_samples=config.num_samples,
+        image_size=config.image_size,
+        aspect=config.aspect,
+        seed=config.seed,
+        variation=Variation(
+            colourless=config.colourless,
+            shapeless=config.shapeless,
+            exchanged=config.exchanged,
+            counting=config.counting,
+        ),
+    )

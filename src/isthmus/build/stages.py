@@ -1,6 +1,6 @@
 """What a stage of a recipe means for the stream, the trainer and the losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from torch import nn
@@ -12,6 +12,7 @@ from isthmus.config.stages import ObjectiveName, Optimizer, TrainStage
 from isthmus.config.vision import VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, PredictsTokens
+from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
 from isthmus.models.masked_image_model import MaskedImageModel
@@ -154,3 +155,13 @@ def _unfit(name: str, stage: TrainStage, model: Model) -> RecipeError:
     return RecipeError(
         f"stage {stage.name}: a {type(model).__name__} cannot serve the objective {name}; choose another"
     )
+
+
+def sources_of(stages: Sequence[TrainStage]) -> list[str]:
+    """Names of the sources whose pictures the stages look at."""
+    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
+    return names + [
+        stage.validation.data
+        for stage in stages
+        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
+    ]

@@ -118,7 +118,7 @@ def open_workshop(
     tokenizer = build_tokenizer(
         config, recipe.data, kept=tokenizer_folder, network_allowed=options.allow_network
     )
-    frozen = frozenset(config.part_names) - {part for stage in recipe.stages for part in stage.train}
+    frozen = frozenset(config.part_names) - {part for stage in recipe.training for part in stage.train}
     model = build_model(
         config,
         seed=recipe.seed,
@@ -150,7 +150,7 @@ def open_workshop(
 def _stage_processors(recipe: Recipe, make: Callable[..., Processor]) -> dict[str, Processor]:
     """Made before the first stage runs, so that a template which does not fit a later one is refused at once."""
     made = {}
-    for stage in recipe.stages:
+    for stage in recipe.training:
         if stage.template is not None:
             try:
                 made[stage.name] = make(template=ChatTemplate.from_name(stage.template))

@@ -14,13 +14,30 @@ INDENT = "  "
 
 
 def _print(result: Result) -> None:
+    filters = [stage for stage in result["stages"] if "makes" in stage]
+    trained = [stage for stage in result["stages"] if "makes" not in stage]
     if "models" not in result:
-        _print_model(result)
+        _print_model({**result, "stages": trained})
+        _print_filters(filters)
         return
     for name, model in result["models"].items():
         typer.echo(f"model {name}" + (", which the run hands on" if name == result["final"] else ""))
-        stages = [stage for stage in result["stages"] if stage["model"] == name]
+        stages = [stage for stage in trained if stage["model"] == name]
         _print_model({**model, "stages": stages})
+    _print_filters(filters)
+
+
+def _print_filters(stages: list[Result]) -> None:
+    for stage in stages:
+        written = (
+            f"{stage['captions']} captions a picture by {stage['captioner']}, " if stage["captions"] else ""
+        )
+        bound = f" from {stage['threshold']:g} on" if stage["threshold"] is not None else ""
+        best = f", the best {stage['best']}" if stage["best"] is not None else ""
+        typer.echo(
+            f"stage {stage['name']}: {written}scores by {stage['filter']}{bound}{best}: "
+            f"{stage['data']} becomes {stage['makes']}"
+        )
 
 
 def _print_model(result: Result) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from isthmus.config.academic import AcademicSource
-from isthmus.config.base import Count, Positive, Settings
+from isthmus.config.base import Count, Fraction, Positive, Settings
 
 Rows = Literal[
     "captions", "questions", "conversations", "text", "text_answers", "regions", "pictures", "classes"
@@ -19,6 +19,11 @@ class ShardSource(Settings):
     kind: Literal["shards"] = "shards"
     files: str
     """A path or a glob pattern of tar files; `${shared}` is the shared folder."""
+    exchanged: Fraction = 0.0
+    """Share of the captions that change places with those of other pictures, drawn by `seed`: noise that is known, to
+    measure what a filter finds and what learning bears."""
+    seed: int = 0
+    """Which captions are exchanged."""
 
 
 class FolderSource(Settings):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_clips, fitting_dual
+from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
@@ -19,7 +19,7 @@ from isthmus.config.model import (
     VisualTokenizer,
 )
 from isthmus.config.qformer import QFormerPretrainer
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
@@ -79,6 +79,10 @@ def mistakes_between(
         if isinstance(model, VisionLanguageModel) and model.tiles is not None:
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
+        mistakes += _names_of_stages(index, stage, stages[:index])
+        if not isinstance(stage, TrainStage):
+            mistakes += fitting_capfilt.mistakes(index, stage, models, stages[:index], data)
+            continue
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
         if stores_features and "vision" in stage.train:
@@ -130,9 +134,11 @@ def _names(
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
-        used.append((("stages", index, "data"), stage.data))
-        if stage.validation is not None:
-            used.append((("stages", index, "validation", "data"), stage.validation.data))
+        made = fitting_capfilt.made_by(stages[:index])
+        mine: list[tuple[tuple[str | int, ...], str]] = [(("stages", index, "data"), stage.data)]
+        if isinstance(stage, TrainStage) and stage.validation is not None:
+            mine.append((("stages", index, "validation", "data"), stage.validation.data))
+        used += [(path, name) for path, name in mine if name not in made]
     if evaluation is not None:
         used += [(("evaluation", "val"), evaluation.val), (("evaluation", "test"), evaluation.test)]
         used += [(("evaluation", "train"), evaluation.train)] if evaluation.train is not None else []
@@ -151,15 +157,17 @@ def _names(
             yield Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=tuple(data))
 
 
+def _names_of_stages(index: int, stage: Stage, earlier: Sequence[Stage]) -> Iterator[Mistake]:
+    if stage.name in {other.name for other in earlier}:
+        path = ("stages", index, "name")
+        yield Mistake(path=path, found=f"'{stage.name}' again", allowed="a name no other stage has")
+
+
 def _stage(
-    index: int, stage: Stage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
+    index: int, stage: TrainStage, model: Model, earlier: Sequence[Stage], *, stores_features: bool
 ) -> Iterator[Mistake]:
     path = ("stages", index)
-    names = tuple(other.name for other in earlier)
-    if stage.name in names:
-        yield Mistake(
-            path=(*path, "name"), found=f"'{stage.name}' again", allowed="a name no other stage has"
-        )
+    names = tuple(other.name for other in earlier if isinstance(other, TrainStage))
     if stage.start_from is not None and "/" not in stage.start_from and stage.start_from not in names:
         allowed = f"an earlier stage ({one_of(names)}) or a run directory written with a '/'"
         found = f"'{stage.start_from}'"
@@ -213,7 +221,7 @@ def _stage(
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
 
 
-def _sigmoid(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _sigmoid(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     if "sigmoid" in stage.objective:
         if stage.label_smoothing:
             allowed = "0.0, because sigmoid judges each pair alone and has no targets to spread"
@@ -240,7 +248,7 @@ def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_feature
         yield Mistake(path=("features",), found="a feature store", allowed=allowed)
 
 
-def _inner(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _inner(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     known = tuple(model.inner_parts)
     for position, name in enumerate(stage.freeze):
         place = (*path, "freeze", position)
@@ -257,7 +265,7 @@ def _is_quantized(model: Model) -> bool:
     return isinstance(language, PretrainedLanguage) and language.quantize is not None
 
 
-def _recomputed(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def _recomputed(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     for position, name in enumerate(stage.recompute):
         place = (*path, "recompute", position)
         if name not in model.part_names or name == "lora":

@@ -6,10 +6,10 @@ from isthmus.config.base import Mistake
 from isthmus.config.data import ClipSource, MixtureSource, Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.model import Model, VisionLanguageModel
-from isthmus.config.stages import Stage
+from isthmus.config.stages import TrainStage
 
 
-def shown(index: int, stage: Stage, model: Model, data: Mapping[str, Source]) -> Iterator[Mistake]:
+def shown(index: int, stage: TrainStage, model: Model, data: Mapping[str, Source]) -> Iterator[Mistake]:
     """Clips that a stage shows to a model without places for their frames."""
     place = ("stages", index)
     yield from _too_long((*place, "data"), stage.data, model, data)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from isthmus.config.base import Mistake
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.model import DualEncoder, LanguageModel, MaskedImageModel, Model, VisualTokenizer
-from isthmus.config.stages import Stage
+from isthmus.config.stages import TrainStage
 
 _MATCHING = ("med", "qformer_pretrainer")
 """Kinds of models that look at a picture and a text together."""
 
 
 def patches_kept(
-    path: tuple[str | int, ...], stage: Stage, model: Model, *, stores_features: bool
+    path: tuple[str | int, ...], stage: TrainStage, model: Model, *, stores_features: bool
 ) -> Iterator[Mistake]:
     """What is wrong with a stage that leaves patches out."""
     if stage.patches_kept is None:
@@ -29,7 +29,7 @@ def patches_kept(
         yield Mistake(path=place, found=found, allowed=allowed)
 
 
-def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -> Iterator[Mistake]:
+def views(path: tuple[str | int, ...], stage: TrainStage, *, stores_features: bool) -> Iterator[Mistake]:
     """What is wrong with a stage that sees pictures in part."""
     if stage.views is not None and stores_features:
         allowed = (
@@ -41,7 +41,7 @@ def views(path: tuple[str | int, ...], stage: Stage, *, stores_features: bool) -
         yield Mistake(path=(*path, "views"), found="views", allowed=allowed)
 
 
-def regions(path: tuple[str | int, ...], stage: Stage, model: Model) -> Iterator[Mistake]:
+def regions(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
     """What is wrong with a stage whose rows are regions, or with its share of whole pictures."""
     if stage.rows == "regions" and isinstance(model, DualEncoder):
         if not model.marks_regions:

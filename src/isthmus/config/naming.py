@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.masked import DallECodes, MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 
 
 def mistakes_in_names(
@@ -31,6 +31,8 @@ def mistakes_in_names(
 def _wrong_names(names: tuple[str, ...], stages: Sequence[Stage]) -> Iterator[Mistake]:
     for index, stage in enumerate(stages):
         path = ("stages", index, "model")
+        if not isinstance(stage, TrainStage):
+            continue
         if not names and stage.model is not None:
             allowed = "null, because this recipe has one model"
             yield Mistake(path=path, found=f"'{stage.model}'", allowed=allowed)
@@ -51,6 +53,8 @@ def _taken_over(models: Mapping[str | None, Model], stages: Sequence[Stage]) -> 
     learnt: dict[str, set[str]] = {}
     latest: dict[str | None, str] = {}
     for index, stage in enumerate(stages):
+        if not isinstance(stage, TrainStage):
+            continue
         start = stage.start_from if stage.start_from is not None else latest.get(stage.model)
         carried = learnt.get(start, set()) - set(stage.drop) if start is not None else set()
         known = models[stage.model].part_names
@@ -64,17 +68,18 @@ def _taken_over(models: Mapping[str | None, Model], stages: Sequence[Stage]) -> 
             if listed and start is None:
                 allowed = "nothing, because this stage starts from no other"
                 yield Mistake(path=("stages", index, key), found=f"'{listed[0]}'", allowed=allowed)
-        yield from _codes(index, stage, models, carried, stages[:index])
+        earlier = [one for one in stages[:index] if isinstance(one, TrainStage)]
+        yield from _codes(index, stage, models, carried, earlier)
         learnt[stage.name] = (carried | set(stage.train)) & set(known)
         latest[stage.model] = stage.name
 
 
 def _codes(
     index: int,
-    stage: Stage,
+    stage: TrainStage,
     models: Mapping[str | None, Model],
     carried: set[str],
-    earlier: Sequence[Stage],
+    earlier: Sequence[TrainStage],
 ) -> Iterator[Mistake]:
     """What is wrong with where a masked image model's codes come from."""
     model, path = models[stage.model], ("stages", index)

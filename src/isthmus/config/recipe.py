@@ -1,16 +1,17 @@
 """A whole recipe: data, model, stages, evaluation, and whether they fit together."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Settings, Texts, refuse
+from isthmus.config.base import Mistake, Settings, Texts, refuse
 from isthmus.config.data import Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.fitting import mistakes_between
 from isthmus.config.model import Model
 from isthmus.config.naming import mistakes_in_names
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 
 
 class StoredFeatures(Settings):
@@ -48,6 +49,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if not self.training:
+            allowed = "a stage that trains, because what makes data needs trained models"
+            refuse([Mistake(path=("stages",), found="no stage of kind train", allowed=allowed)])
         refuse(mistakes_in_names(model=self.model, models=self.models, final=self.final, stages=self.stages))
         refuse(
             mistakes_between(
@@ -69,7 +73,12 @@ class Recipe(Settings):
     @property
     def final_name(self) -> str | None:
         """The name of the model that the run hands on."""
-        return self.final if self.final is not None else self.stages[-1].model
+        return self.final if self.final is not None else self.training[-1].model
+
+    @property
+    def training(self) -> tuple[TrainStage, ...]:
+        """The stages that train, in order; of one model alone, as `alone` gives it, these are all."""
+        return tuple(stage for stage in self.stages if isinstance(stage, TrainStage))
 
     @property
     def final_model(self) -> Model:
@@ -77,10 +86,10 @@ class Recipe(Settings):
         return self.named_models[self.final_name]
 
     def alone(self, name: str | None) -> Self:
-        """The recipe of one of the models: only its stages, and evaluation where it is the one handed on."""
+        """The recipe of one of the models: only stages that train it, and evaluation where it is the one handed on."""
         if self.model is not None:
-            return self
-        stages = (stage for stage in self.stages if stage.model == name)
+            return self.model_copy(update={"stages": self.training})
+        stages = (stage for stage in self.training if stage.model == name)
         return self.model_copy(
             update={
                 "model": self.models[str(name)],
@@ -91,9 +100,15 @@ class Recipe(Settings):
             }
         )
 
-    def stage_before(self, index: int) -> Stage | None:
+    def with_data(self, made: Mapping[str, Source]) -> Self:
+        """The recipe with sources that its own stages made beside those that it names."""
+        return self.model_copy(update={"data": {**self.data, **made}})
+
+    def stage_before(self, index: int) -> TrainStage | None:
         """The stage that stage `index` starts from, or None where it starts afresh or from another run."""
-        start, earlier = self.stages[index].start_from, self.stages[:index]
+        stage = self.stages[index]
+        earlier = [one for one in self.stages[:index] if isinstance(one, TrainStage)]
+        start = stage.start_from if isinstance(stage, TrainStage) else None
         if start is not None:
-            return next((stage for stage in earlier if stage.name == start), None)
-        return next((stage for stage in reversed(earlier) if stage.model == self.stages[index].model), None)
+            return next((one for one in earlier if one.name == start), None)
+        return next((one for one in reversed(earlier) if one.model == stage.model), None)

@@ -16,6 +16,7 @@ from isthmus.config.base import (
     Texts,
     refuse,
 )
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import Rows
 
 ObjectiveName = Literal[
@@ -165,5 +166,5 @@ class TrainStage(Settings):
         return self
 
 
-Stage = TrainStage
-"""One entry of `stages`."""
+Stage = Annotated[TrainStage | CapfiltStage, Field(discriminator="kind")]
+"""One entry of `stages`: it trains, or it makes data."""

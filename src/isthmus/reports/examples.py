@@ -1,4 +1,4 @@
-"""Rows of the test set that a report shows: answers, captions and retrievals, with their pictures."""
+"""Rows of the test set that a report shows, and what a filter decided about captions, with their pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +77,26 @@ class StripExample:
 
 @final
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FilteredCaption:
+    """A caption that was kept or dropped: who wrote it, its score as text, and why it was dropped ("" = kept)."""
+
+    caption: str
+    origin: str
+    score: str
+    reason: str = ""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilteredExample:
+    """A picture with all its captions, kept and dropped."""
+
+    picture: Picture
+    captions: tuple[FilteredCaption, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
     """Rows of the test set to look at; `chosen_by` is a sentence on how they were picked."""
 
@@ -84,6 +104,7 @@ class Examples:
     captions: tuple[CaptionExample, ...] = ()
     retrievals: tuple[RetrievalExample, ...] = ()
     strips: tuple[StripExample, ...] = ()
+    filtered: tuple[FilteredExample, ...] = ()
     chosen_by: str = ""
 
 

@@ -154,6 +154,11 @@ class RunDirectory:
         )
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """An object that `replace_json` wrote; empty where there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def replace_json(path: Path, content: object) -> None:
     """Write JSON so that a crash leaves either what was there or what is new."""
     unfinished = path.with_name(f"{path.name}.tmp")

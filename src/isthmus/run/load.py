@@ -80,14 +80,28 @@ class LoadedRun:
         )
         return self.write([sample], rows="questions" if asked else "captions")[0]
 
-    def write(self, samples: list[Sample], *, rows: RowKind) -> list[Answer]:
+    def write(
+        self,
+        samples: list[Sample],
+        *,
+        rows: RowKind,
+        decoding: Decoding | None = None,
+        seed: int | None = None,
+    ) -> list[Answer]:
         """Continue the prompts of some samples, or write a caption of the first picture of each.
+
+        Args:
+            samples: Pictures, with what is asked.
+            rows: How they are read.
+            decoding: How tokens are chosen; None takes what the recipe says.
+            seed: What drawn answers depend on; None takes the run's.
 
         Raises:
             UsageError: The run's model writes no text, or captions alone and something else is asked.
             DataError: A sample has nothing of this kind, a picture cannot be read, or a prompt does not fit.
         """
         model, processor = self.workshop.model, self.workshop.processor
+        chosen, drawn_by = decoding or self.decoding, self.seed if seed is None else seed
         writer: object = model
         if isinstance(writer, WritesCaptions) and isinstance(processor, DualEncoderProcessor):
             if rows != "captions":
@@ -95,7 +109,7 @@ class LoadedRun:
                     f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes captions and "
                     f"answers nothing, but rows are '{rows}'; leave the question out"
                 )
-            return self._captions(writer, processor, samples)
+            return self._captions(writer, processor, samples, chosen, drawn_by)
         if not isinstance(model, VisionLanguageModel) or not isinstance(processor, VisionLanguageProcessor):
             raise UsageError(
                 f"{self.directory.path} holds a {self.workshop.recipe.final_model.kind}, which writes no text; "
@@ -108,26 +122,29 @@ class LoadedRun:
             written = generate(
                 model,
                 batch,
-                self.decoding,
+                chosen,
                 end_ids=codec.end_ids[-1:],
                 pad_id=codec.pad_id,
-                seed=self.seed,
+                seed=drawn_by,
             )
         return [Answer(text=codec.decode(ids), num_tokens=len(ids)) for ids in written]
 
     def _captions(
-        self, model: WritesCaptions, processor: DualEncoderProcessor, samples: list[Sample]
+        self,
+        model: WritesCaptions,
+        processor: DualEncoderProcessor,
+        samples: list[Sample],
+        decoding: Decoding,
+        seed: int,
     ) -> list[Answer]:
         """A caption of the first picture of each sample, no longer than the texts that the model learnt from."""
         made = [processor.row(sample, choice=0, purpose="prompt") for sample in samples]
         batch = collate(made, pad_id=processor.pad_id).to(next(self.workshop.model.parameters()).device)
         encoder = processor.captions
-        decoding = replace(
-            self.decoding, max_new_tokens=min(self.decoding.max_new_tokens, encoder.context - 1)
-        )
+        decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, encoder.context - 1))
         with self.number_format():
             written = write_captions(
-                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=self.seed
+                model, batch, decoding, end_id=encoder.end_id, pad_id=encoder.pad_id, seed=seed
             )
         return [Answer(text=encoder.decode(ids), num_tokens=len(ids)) for ids in written]
 
@@ -176,7 +193,7 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
         raise UsageError(f"{run} has no model named '{model}'; its named models are: {names}")
     is_final = model is None or model == recipe.final_name
     alone = recipe.alone(recipe.final_name if is_final else model)
-    weights = directory.final if is_final else directory.stage(alone.stages[-1].name)
+    weights = directory.final if is_final else directory.stage(alone.training[-1].name)
     tokenizer = directory.final if is_final else directory.tokenizer(model)
     reads = not isinstance(alone.final_model, MaskedImageModel | VisualTokenizer | Classifier)
     if reads and not (tokenizer / "tokenizer.json").is_file():

@@ -28,7 +28,8 @@ from isthmus.reports.content import (
 )
 from isthmus.reports.page import write_report
 from isthmus.reports.wording import percent
-from isthmus.run.directory import RunDirectory
+from isthmus.run.capfilt_report import with_filtered
+from isthmus.run.directory import RunDirectory, read_json
 from isthmus.run.report_examples import examples_of
 from isthmus.run.report_results import headline_split, results_of, verdict_of
 from isthmus.run.show import show
@@ -52,13 +53,13 @@ def write_run_report(directory: RunDirectory) -> Path:
         MachineError: The page cannot be written.
     """
     recipe, measured = directory.read_recipe(), directory.read_results()
-    logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.stages}
+    logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.training}
     examples, example_notes = examples_of(recipe, measured, directory.path)
     model, model_notes = _model(directory, recipe, measured)
     notes = (*model_notes, *_stage_notes(directory, recipe, measured, logs), *example_notes)
     content = ReportContent(
         header=_header(directory, recipe, measured),
-        results=results_of(recipe, measured),
+        results=with_filtered(results_of(recipe, measured), measured.get("stages", [])),
         curves=_curves(logs),
         examples=examples,
         model=model,
@@ -74,7 +75,7 @@ def _header(directory: RunDirectory, recipe: Recipe, measured: Json) -> Header:
     stages = measured.get("stages", [])
     trained = sum(stage["seconds"] for stage in stages) if stages else None
     finished = directory.results.stat().st_mtime if directory.results.is_file() else None
-    place = _read_json(directory.path / "environment.json")
+    place = read_json(directory.path / "environment.json")
     words = [str(place[key]) for key in ("system", "cpu_capability") if key in place]
     if "threads" in place:
         words.append(f"{place['threads']} thread{'s' if place['threads'] != 1 else ''}")
@@ -174,8 +175,8 @@ def _spans_a_decade(curves: Iterable[Curve]) -> bool:
 
 def _model(directory: RunDirectory, recipe: Recipe, measured: Json) -> tuple[ModelTables, tuple[str, ...]]:
     """The parameter table and the stages; and what had to be left out."""
-    trains = {stage.name: tuple(stage.train) for stage in recipe.stages}
-    trained_model = {stage.name: stage.model for stage in recipe.stages}
+    trains = {stage.name: tuple(stage.train) for stage in recipe.training}
+    trained_model = {stage.name: stage.model for stage in recipe.training}
     rows = tuple(
         StageRow(
             name=stage["name"],
@@ -213,8 +214,8 @@ def _stage_notes(
 ) -> Iterable[str]:
     """What a reader should know of the data and of the way each stage went."""
     early = {stage["name"] for stage in measured.get("stages", []) if stage.get("stopped_early")}
-    for stage in recipe.stages:
-        data = _read_json(directory.stage(stage.name) / "data.json")
+    for stage in recipe.training:
+        data = read_json(directory.stage(stage.name) / "data.json")
         if stage.name in early:
             yield f"Stage {stage.name} was ended by its cap of {stage.minutes} minutes."
         if data.get("skipped", 0):
@@ -233,7 +234,7 @@ def _stage_notes(
 def _provenance(
     directory: RunDirectory, recipe: Recipe, measured: Json, notes: tuple[str, ...]
 ) -> Provenance:
-    place = _read_json(directory.path / "environment.json")
+    place = read_json(directory.path / "environment.json")
     versions = dict(place.get("packages", {}))
     if "python" in place:
         versions["python"] = place["python"]
@@ -266,12 +267,10 @@ def _next_commands(run: str, recipe: Recipe, measured: Json) -> Iterable[NextCom
             else "Measure on the test set.",
         )
     yield NextCommand(command=f"isthmus show {quoted} --table", why="See every part and its parameters.")
-    lr, copy = recipe.stages[0].optimizer.lr, shlex.quote(f"{run}-2")
+    first, copy = recipe.training[0], shlex.quote(f"{run}-2")
+    lr, place = first.optimizer.lr, recipe.stages.index(first)
+    change = f"stages.{place}.optimizer.lr={lr / 2:g}"
     yield NextCommand(
-        command=f"isthmus train {shlex.quote(f'{run}/recipe.yaml')} stages.0.optimizer.lr={lr / 2:g} --out {copy}",
+        command=f"isthmus train {shlex.quote(f'{run}/recipe.yaml')} {change} --out {copy}",
         why=f"Train again with half of the first stage's learning rate, which was {lr:g}.",
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

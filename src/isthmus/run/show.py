@@ -10,6 +10,7 @@ import torch
 from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.load import load_recipe
 from isthmus.config.med import Med
 from isthmus.config.model import (
@@ -23,6 +24,7 @@ from isthmus.config.model import (
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
+from isthmus.config.stages import Stage
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.core.tiling import Cut, best_grid
@@ -61,7 +63,8 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
         )
     final = tables[recipe.final_name]
     if recipe.model is not None:
-        return final
+        of_model = {stage["name"]: stage for stage in _stages(final)}
+        return final | {"stages": [of_model.get(stage.name) or filtered(stage) for stage in recipe.stages]}
     stages = {
         stage["name"]: stage | {"model": name} for name, table in tables.items() for stage in _stages(table)
     }
@@ -70,7 +73,7 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
         for name, table in tables.items()
     }
     return final | {
-        "stages": [stages[stage.name] for stage in recipe.stages],
+        "stages": [stages.get(stage.name) or filtered(stage) for stage in recipe.stages],
         "final": recipe.final_name,
         "models": counts,
     }
@@ -84,6 +87,15 @@ def recipe_of(target: str) -> Recipe:
     """The recipe that a path, a shipped name or a run directory stands for."""
     inside_run = RunDirectory(Path(target)).recipe_file
     return load_recipe(str(inside_run) if inside_run.is_file() else target)
+
+
+def filtered(stage: Stage) -> dict[str, object]:
+    """A stage that makes data and trains nothing."""
+    assert isinstance(stage, CapfiltStage)
+    named = {key: getattr(stage, key) for key in ("kind", "captioner", "filter", "data", "makes")}
+    kept = {"captions": stage.num_captions, "threshold": stage.bound, "best": stage.num_best}
+    nothing: dict[str, object] = {"trainable": 0, "frozen": 0, "parts": [], "freeze": []}
+    return {"name": stage.name, "model": None} | nothing | named | kept
 
 
 def describe(
@@ -121,7 +133,7 @@ def describe(
     whole = published_form(recipe.final_model)
     published = rows if whole == recipe.final_model else counted(whole)[1]
     stages = []
-    for stage in recipe.stages:
+    for stage in recipe.training:
         trainable, frozen = stage_split(rows, stage.train, frozen=frozen_inside(stage, model))
         stages.append(
             {

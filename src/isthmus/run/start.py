@@ -40,6 +40,7 @@ class Start:
             CheckpointError: It starts from another run that is not finished.
         """
         stage, before = recipe.stages[index], recipe.stage_before(index)
+        assert isinstance(stage, TrainStage)
         if before is not None:
             return cls(
                 stage=stage,

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,18 +15,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, frozen_inside, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import TrainStage
+from isthmus.config.stages import Stage
 from isthmus.core.devices import keep_freed_memory, precision_for
 from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
-from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
+from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
@@ -82,25 +82,36 @@ def train(
 
 def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> dict[str, Any]:
     """Build each model, then train its stages one after another; process 0 writes, others only compute."""
-    results: list[StageResult] = []
+    results: list[dict[str, Any]] = []
     workshop = None
-    for name, indices in groupby(range(len(recipe.stages)), key=lambda index: recipe.stages[index].model):
+    for name, indices in groupby(range(len(recipe.stages)), key=lambda index: _about(recipe.stages[index])):
+        if isinstance(name, CapfiltStage):
+            workshop = None  # whose place others take; what follows is built anew
+            results.append(filter_captions(recipe, name, directory, sitting))
+            recipe = recipe.with_data({name.makes: made_source(directory, name)})
+            continue
         with first_alone(sitting.processes):
             workshop = _open(recipe, name, directory, sitting.options)
             _store_features(workshop, sitting.stop)
         first = _first_weights(workshop)
         for index in indices:
             put_back(workshop.model, first)
-            results.append(_run_stage(workshop, Start.of(recipe, index, directory), directory, sitting))
-    summary = {"run": str(directory.path), "stages": [_summary(result) for result in results]}
+            start = Start.of(recipe, index, directory)
+            results.append(_summary(_run_stage(workshop, start, directory, sitting)))
+    summary = {"run": str(directory.path), "stages": results}
     if sitting.writes:
-        if workshop is None or recipe.final_name != recipe.stages[-1].model:
+        if workshop is None or recipe.final_name != recipe.training[-1].model:
             workshop = _open(recipe, recipe.final_name, directory, sitting.options)
-            load_weights(workshop.model, directory.stage(workshop.recipe.stages[-1].name))
+            load_weights(workshop.model, directory.stage(workshop.recipe.training[-1].name))
         _hand_on(workshop, directory)
         directory.add_results(summary)
         write_run_report(directory)
     return summary
+
+
+def _about(stage: Stage) -> str | CapfiltStage | None:
+    """What stages have in common that are run with one model built: its name; one that makes data stands alone."""
+    return stage if isinstance(stage, CapfiltStage) else stage.model
 
 
 def _open(recipe: Recipe, name: str | None, directory: RunDirectory, options: RunOptions) -> Workshop:
@@ -116,7 +127,7 @@ def _open(recipe: Recipe, name: str | None, directory: RunDirectory, options: Ru
 def _store_features(workshop: Workshop, stop: StopSignals) -> None:
     """Encode the pictures that are not stored yet; a stop signal keeps what was stored."""
     try:
-        workshop.store_features(sources_of(workshop.recipe.stages), stop)
+        workshop.store_features(sources_of(workshop.recipe.training), stop)
     except StopAsked:
         number = stop.received
         assert number is not None
@@ -129,7 +140,7 @@ def _store_features(workshop: Workshop, stop: StopSignals) -> None:
 
 def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
     """A copy of what stages learn or take over, where one does not simply go on from the one before; else nothing."""
-    stages = workshop.recipe.stages
+    stages = workshop.recipe.training
     if all(stage.start_from is None and not stage.drop and not stage.fresh for stage in stages[1:]):
         return {}
     names = [stage.name for stage in stages]
@@ -139,16 +150,6 @@ def _first_weights(workshop: Workshop) -> dict[str, Tensor]:
     return copy_weights(
         workshop.model, tuple(dict.fromkeys(part for stage in stages for part in stage.train))
     )
-
-
-def sources_of(stages: Sequence[TrainStage]) -> list[str]:
-    """Names of the sources whose pictures the stages look at."""
-    names = [stage.data for stage in stages if stage.rows not in WORDS_ONLY]
-    return names + [
-        stage.validation.data
-        for stage in stages
-        if stage.validation is not None and (stage.validation.rows or stage.rows) not in WORDS_ONLY
-    ]
 
 
 def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sitting: Sitting) -> StageResult:
@@ -217,7 +218,7 @@ def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
         return
     unfinished = directory.path / "final.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
-    last = directory.stage(workshop.recipe.stages[-1].name)
+    last = directory.stage(workshop.recipe.training[-1].name)
     save_weights(workshop.model, saved_parts(last), unfinished)
     tokenizer = workshop.tokenizer
     if tokenizer is not None:
@@ -251,7 +252,12 @@ def _summary(result: StageResult) -> dict[str, Any]:
 
 def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     """Build everything and look at one batch of each stage."""
-    stages = []
+    stages: list[dict[str, Any]] = [
+        {"name": stage.name, "steps": 0, "loss": None, "seconds": 0.0, "trainable": 0}
+        for stage in recipe.stages
+        if isinstance(stage, CapfiltStage)
+    ]
+    recipe = rehearsed(recipe)
     for name in recipe.named_models:
         alone = recipe.alone(name)
         workshop = open_workshop(alone, options, tokenizer_folder=None)
@@ -264,7 +270,7 @@ def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
 @torch.no_grad()
 def _rehearse_model(recipe: Recipe, workshop: Workshop) -> list[dict[str, Any]]:
     rows = []
-    for stage in recipe.stages:
+    for stage in recipe.training:
         model = cast(TrainableModule, workshop.model)
         split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
         source, chosen = workshop.source(stage.data), stream_options(recipe, stage)

@@ -13,6 +13,10 @@ from isthmus.core.errors import CheckpointError
 _NAME = "run.lock"
 
 
+class InUse(CheckpointError):
+    """Another process holds the directory."""
+
+
 @final
 class DirectoryLock:
     """Holds a directory while a `with` block runs.
@@ -32,7 +36,7 @@ class DirectoryLock:
         """Take the lock.
 
         Raises:
-            CheckpointError: Another process holds it.
+            InUse: Another process holds it.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+", encoding="utf-8")
@@ -42,7 +46,7 @@ class DirectoryLock:
             file.seek(0)
             holder = file.read().strip() or "a process that did not name itself"
             file.close()
-            raise CheckpointError(
+            raise InUse(
                 f"{self._path.parent} is in use by {holder}; expected a directory no other process writes to; wait for "
                 f"it, stop it, or use another directory"
             ) from None
