@@ -14,7 +14,7 @@ from isthmus.run.matching import match_probabilities
 def test_the_twin_learns_and_hands_on_what_it_learnt(tmp_path: Path) -> None:
     """In a process of its own, where shapes are not checked; mean losses of the last five of thirty steps of eight rows.
 
-    Measured: captions MEASURED of the first step's loss.
+    Measured: captions 0.46 of the first step's loss.
     """
     run = tmp_path / "run"
     changes = [
@@ -30,7 +30,7 @@ def test_the_twin_learns_and_hands_on_what_it_learnt(tmp_path: Path) -> None:
     lines = (run / "pretrain" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [record for line in lines if (record := json.loads(line))["kind"] == "train"]
     late = sum(step["captioning"] for step in steps[-5:]) / 5
-    assert late < 0.7 * steps[0]["captioning"]
+    assert late < 0.65 * steps[0]["captioning"]
     learnt = {
         name: load_file(run / name / "model.safetensors") for name in ("pretrain", "captioner", "filter")
     }
