@@ -24,9 +24,19 @@ from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load
 from isthmus.parts.vision.pretrained import load_vision_encoder
 
 _WAYS = {"hidden_states": "whole network, output_hidden_states=True", "truncated": "built up to the layer"}
-_SETTINGS = ("model", "layer", "batch", "rounds", "threads")
+CASES = (
+    ("openai/clip-vit-large-patch14-336", -2),
+    ("google/siglip-base-patch16-224", -2),
+    ("facebook/dinov2-base", 9),
+    ("google/vit-base-patch16-224", 6),
+    ("microsoft/beit-base-patch16-224", 3),
+)
+"""Encoders and the layer that is read: LLaVA-1.5's and, of the families that can be cut, deeper and deeper cuts."""
+_SETTINGS = ("batch", "rounds", "threads")
 _PROCESSES = 2
 """How often each way is measured."""
+Case = dict[str, list[dict[str, float]]]
+"""What was measured of one encoder, by way and process."""
 
 
 def main() -> int:
@@ -36,31 +46,43 @@ def main() -> int:
     if given.measure is not None:
         print(json.dumps(_measure(given)))
         return 0
-    measured: dict[str, list[dict[str, float]]] = {way: [] for way in _WAYS}
-    for _ in range(_PROCESSES):
-        for way, found in measured.items():
-            found.append(_in_a_process(way, given))
-    digests = {result["sum"] for found in measured.values() for result in found}
-    page = _page(measured, given, are_equal=len(digests) == 1)
+    found = {f"{model}, layer {layer}": _case(model, layer, given) for model, layer in CASES}
+    equal = all(
+        one["sum"] == case["truncated"][0]["sum"]
+        for case in found.values()
+        for way in case.values()
+        for one in way
+    )
+    page = _page(found, given, are_equal=equal)
     if given.print:
         print(page.text())
     else:
         settings = {name: getattr(given, name) for name in _SETTINGS}
-        page.write("truncation", settings | {"ways": measured, "equal": len(digests) == 1})
-    return 0 if len(digests) == 1 else 1
+        page.write("truncation", settings | {"cases": found, "equal": equal})
+    return 0 if equal else 1
 
 
-def _page(measured: dict[str, list[dict[str, float]]], given: argparse.Namespace, *, are_equal: bool) -> Page:
-    page = Page(f"A vision encoder read at layer {given.layer}: {given.model}", _command(given))
+def _case(model: str, layer: int, given: argparse.Namespace) -> Case:
+    """Both ways in turn, each in a process of its own."""
+    measured: Case = {way: [] for way in _WAYS}
+    for _ in range(_PROCESSES):
+        for way, found in measured.items():
+            found.append(_in_a_process(way, model, layer, given))
+    return measured
+
+
+def _page(cases: dict[str, Case], given: argparse.Namespace, *, are_equal: bool) -> Page:
+    page = Page("Vision encoders read at a layer", _command(given))
     page.say(
         f"Random weights, {given.batch} pictures a batch, fp32, {given.threads} thread(s). Each way ran in",
         f"{_PROCESSES} processes of its own, in turn; seconds are the fastest of {given.rounds} batches in each, in",
         "brackets both; memory is the mean.",
     )
     page.table(
-        ["way", "parameters", "peak memory, MB", "of it by the batches, MB", "seconds a batch"],
+        ["encoder", "way", "parameters", "peak memory, MB", "of it by the batches, MB", "seconds a batch"],
         [
             [
+                name,
                 _WAYS[way],
                 f"{found[0]['parameters']:,.0f}",
                 f"{mean(one['peak_mb'] for one in found):,.0f}",
@@ -68,7 +90,8 @@ def _page(measured: dict[str, list[dict[str, float]]], given: argparse.Namespace
                 f"{min(one['seconds'] for one in found):.2f} "
                 f"({', '.join(format(one['seconds'], '.2f') for one in found)})",
             ]
-            for way, found in measured.items()
+            for name, case in cases.items()
+            for way, found in case.items()
         ],
     )
     page.say(
@@ -83,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure truncated vision encoders and write docs/results/truncation.md."
     )
-    parser.add_argument("--model", default="openai/clip-vit-large-patch14-336", help="a hub name with a card")
-    parser.add_argument("--layer", type=int, default=-2)
+    parser.add_argument("--model", default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--layer", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="batches in each process; the fastest counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -102,8 +125,9 @@ def _command(given: argparse.Namespace) -> str:
     return " ".join(["python bench/truncation.py", *changed])
 
 
-def _in_a_process(way: str, given: argparse.Namespace) -> dict[str, float]:
+def _in_a_process(way: str, model: str, layer: int, given: argparse.Namespace) -> dict[str, float]:
     arguments = [f"--{name}={getattr(given, name)}" for name in _SETTINGS]
+    arguments += [f"--model={model}", f"--layer={layer}"]
     ran = subprocess.run(
         [sys.executable, __file__, f"--measure={way}", *arguments],
         capture_output=True,
