@@ -64,6 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tuned", type=int, default=160, help="steps of captioner and filter on clean photos"
     )
+    parser.add_argument("--threshold", type=float, default=0.5, help="least probability of matching")
     parser.add_argument(
         "--shards", default="[1-5]", help="which training shards are filtered; fewer for a try"
     )
@@ -94,6 +95,7 @@ def _bootstrap(seed: int, given: argparse.Namespace) -> Recipe:
     changes = [f"seed={seed}", f"data.noisy.seed={seed}", f"data.noisy.exchanged={given.exchanged}"]
     changes += [f"data.noisy.files={_photos(given)}", f"stages.pretrain.steps={given.steps}"]
     changes += [f"stages.{stage}.steps={given.tuned}" for stage in ("captioner", "filter")]
+    changes += [f"stages.{stage}.threshold={given.threshold}" for stage in FILTERED.values()]
     return load_recipe("flickr8k/capfilt", changes)
 
 

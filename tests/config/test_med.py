@@ -2,6 +2,7 @@
 
 import pytest
 
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.load import load_recipe, parse_recipe
 from isthmus.config.med import Med
 from isthmus.core.errors import RecipeError
@@ -23,7 +24,7 @@ evaluation: {task: retrieval, val: train, test: train, rerank: 4}
 
 def test_the_recipe_says_what_the_paper_says() -> None:
     recipe = load_recipe("blip")
-    model, (stage,) = recipe.final_model, recipe.stages
+    model, stage = recipe.final_model, recipe.training[-1]
     assert isinstance(model, Med)
     assert model.momentum is not None
     assert (model.momentum.decay, model.momentum.queue, model.momentum.soft) == (0.995, 57_600, 0.4)
@@ -31,6 +32,12 @@ def test_the_recipe_says_what_the_paper_says() -> None:
     assert model.momentum.queue % stage.batch_size == 0
     assert stage.objective == {"contrastive": 1.0, "matching": 1.0, "captioning": 1.0}
     assert stage.label_smoothing == 0.1
+    assert recipe.training[0] == stage.model_copy(
+        update={"name": "pretrain", "model": "pretrained", "data": "train"}
+    )
+    (capfilt,) = (one for one in recipe.stages if isinstance(one, CapfiltStage))
+    assert (capfilt.num_captions, capfilt.bound, capfilt.top_p) == (1, 0.5, 0.9)
+    assert stage.data == capfilt.makes
 
 
 @pytest.mark.parametrize(

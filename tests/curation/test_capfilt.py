@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,16 +57,12 @@ def content(path: Path) -> dict[str, bytes]:
 def brute_force(captions: Sequence[str], scores: Sequence[float], rule: Rule) -> set[int]:
     """The same by looking at every set of places: the largest that may stay, and of those the one with the best scores."""
 
-    def same(one: str, other: str) -> bool:
-        return one.lower().split() == other.lower().removesuffix(".").split() or (
-            one.lower().removesuffix(".").split() == other.lower().split()
-        )
-
+    words = [re.findall("[a-z]+", caption.lower()) for caption in captions]
     allowed = [
         index
-        for index, caption in enumerate(captions)
-        if caption.split()
-        and not any(same(caption, captions[earlier]) for earlier in range(index))
+        for index in range(len(captions))
+        if words[index]
+        and words[index] not in words[:index]
         and (rule.threshold is None or scores[index] >= rule.threshold)
     ]
     size = min(len(allowed), len(allowed) if rule.best is None else rule.best)

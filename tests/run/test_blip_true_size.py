@@ -17,4 +17,13 @@ def test_blip_base() -> None:
         == 223_971_644 + counts["encoder"] + counts["heads"]
         == 252_733_759
     )
-    assert [stage["trainable"] for stage in said["stages"]] == [252_733_759]
+    trained = {stage["name"]: stage["trainable"] for stage in said["stages"]}
+    apart = {
+        "captioner": counts["encoder"] + counts["heads"],
+        "filter": counts["decoder"],
+        "capfilt": said["total"],
+    }
+    assert trained == {
+        name: said["total"] - apart.get(name, 0)
+        for name in ("pretrain", "captioner", "filter", "capfilt", "bootstrapped")
+    }

@@ -21,7 +21,10 @@ def test_the_twin_learns_and_hands_on_what_it_learnt(tmp_path: Path) -> None:
         "stages.pretrain.steps=30",
         "stages.captioner.steps=3",
         "stages.filter.steps=3",
-        *(f"stages.{name}.batch_size=8" for name in ("pretrain", "captioner", "filter")),
+        "stages.bootstrapped.steps=3",
+        "data.web.num_samples=24",
+        "stages.capfilt.threshold=0",
+        *(f"stages.{name}.batch_size=8" for name in ("pretrain", "captioner", "filter", "bootstrapped")),
         *(f"stages.{name}.validation=null" for name in ("pretrain", "filter")),
     ]
     process = small.apart("train", "tiny/blip", *changes, "--out", str(run))

@@ -73,7 +73,7 @@ def test_a_stage_stopped_between_blocks_goes_on_to_the_same_bytes(run: Path, tmp
     for name in ("final", "bootstrapped"):
         shutil.rmtree(again / name)
     for file in (*(again / "capfilt").glob("*.*"), *(again / "capfilt" / "blocks").glob("00000[2-9].jsonl")):
-        if file.name != "settings.json" and file.name != "pairs-000000.tar":
+        if file.name not in ("settings.json", "pairs-000000.tar", "pairs-000001.tar"):
             file.unlink()
     assert small.isthmus("train", again / "recipe.yaml", "--out", again, "--resume").code == 0
     assert content(again / "capfilt") == content(run / "capfilt")
