@@ -60,8 +60,9 @@ def make_page(seeds: Sequence[Seed], arms: Sequence[str], given: argparse.Namesp
     page.say(
         f"`flickr8k/capfilt_student`, {given.steps} steps of 64 captions for every arm, judged on",
         "the test photos" if given.limit is None else f"{given.limit} test photos",
-        "and their own captions, by contrast alone for retrieval; captions are written greedily. Each cell is the mean",
-        "of the seeds with the mean ends of their 95% intervals over test photos, then the deviation between seeds.",
+        "and the first caption of each, by contrast alone for retrieval; captions are written greedily.",
+        "Each cell is the mean of the seeds with the mean ends of their 95% intervals over test photos, then the",
+        "deviation between seeds.",
     )
     page.table(
         ["captions", *METRICS], [[arm, *(_cell(seeds, arm, name) for name in METRICS)] for arm in arms]
