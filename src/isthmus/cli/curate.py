@@ -7,7 +7,7 @@ import typer
 
 from isthmus.cli.printing import clean, number, print_table
 from isthmus.cli.verbs import Result, verb
-from isthmus.config.capfilt import FilterOptions, ModelOptions
+from isthmus.config.curating import FilterOptions, ModelOptions
 from isthmus.config.instructions import FactOptions, PaceOptions, WriterOptions
 from isthmus.core.options import RunOptions
 

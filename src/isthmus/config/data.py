@@ -66,7 +66,7 @@ class SceneSource(Settings):
     """Share of the colours and shapes of `text_answers` that are words for what is never drawn."""
     counting: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of scenes made for a question of how many there are, beside the usual ones; counts are learned slowest."""
-    single: Literal["shape", "colour"] | None = None
+    single: Literal["colour", "shape"] | None = None
     """Scenes of one thing each, whose shape or colour is the sample's class (for zero_shot and probe); null: one to
     four things and no class."""
     seed: int = 0

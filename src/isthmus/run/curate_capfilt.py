@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from isthmus.config.capfilt import FilterOptions, ModelOptions
+from isthmus.config.capfilt import Filtering
+from isthmus.config.curating import FilterOptions, ModelOptions
 from isthmus.core.errors import DataError, Stopped, UsageError
 from isthmus.core.options import RunOptions
 from isthmus.curation.capfilt.folder import CapfiltFolder, Share
@@ -51,7 +52,9 @@ def capfilt(
     source = cast(Source, _source(data, by.table)[: by.limit])
     judge = load(by.filter, options, model=by.filter_model)
     captioner = _captioner(by, judge, options)
-    curation = Curation(captioner=captioner, judge=judge, filtering=rule.settings, seed=options.seed or 0)
+    curation = Curation(
+        captioner=captioner, judge=judge, filtering=Filtering(**vars(rule)), seed=options.seed or 0
+    )
     curation.check()
     settings = {
         "data": f"{data}, {len(source):,} samples",

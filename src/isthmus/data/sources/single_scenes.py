@@ -30,13 +30,13 @@ class SingleScenes(Source):
         num_samples: int,
         image_size: int = 64,
         seed: int = 0,
-        label: Literal["shape", "colour"],
+        label: Literal["colour", "shape"],
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
         self.world = Scenes(split=split, seed=seed, image_size=image_size)
         self.split = split
-        self.label: Literal["shape", "colour"] = label
+        self.label: Literal["colour", "shape"] = label
         self._num_samples = num_samples
         self.format = (
             f"built-in scenes of one thing ({num_samples} of split {split}, classes: {label}, seed {seed})"
