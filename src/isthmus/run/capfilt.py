@@ -21,9 +21,8 @@ from isthmus.generation.decode import Decoding
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.capfilt_report import write_capfilt_report
 from isthmus.run.load import LoadedRun
-from isthmus.run.matching import match_probabilities
+from isthmus.run.matching import match_probabilities, similarities
 from isthmus.run.progress import Counter
-from isthmus.run.similarities import similarities
 from isthmus.training.durability import write_json
 from isthmus.training.lock import DirectoryLock, InUse
 
