@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import GuardError, MachineError
+from isthmus.training.durability import replacing
 from isthmus.training.guards import FiniteGuard, LossWindow
 from isthmus.training.metrics import MetricsLog, tensorboard_tracker
 from isthmus.training.signals import StopAsked, StopSignals
@@ -123,3 +124,18 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
     )
     assert ended.returncode == 143
     assert b"once more to stop at once" in ended.stderr
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "table.txt"
+    with replacing(file) as unfinished:
+        unfinished.write_text("old", encoding="utf-8")
+        assert not file.exists()
+    with (
+        pytest.raises(MachineError, match=r"table\.txt cannot be written \(No space left"),
+        replacing(file) as unfinished,
+    ):
+        unfinished.write_text("half of the n", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+    assert file.read_text(encoding="utf-8") == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["table.txt"]

@@ -1,10 +1,11 @@
 """Writing files so that a crash leaves either the old state or the new one."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -35,6 +36,26 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place, synced, when the block ends; else nothing is left of it.
+
+    Raises:
+        MachineError: The disk refuses.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise MachineError(
+            f"{path} cannot be written ({error.strerror}); free some space and go on with --resume"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:

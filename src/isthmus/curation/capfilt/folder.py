@@ -11,6 +11,7 @@ from typing import Any, final
 from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.curation.capfilt.blocks import Decided
 from isthmus.curation.capfilt.pairs import write_pairs
+from isthmus.training.durability import replacing
 
 PAIRS = "pairs-*.tar"
 """What a recipe reads of the folder, as `kind: shards`."""
@@ -207,16 +208,5 @@ class CapfiltFolder:
 
 
 def _replace(path: Path, lines: Iterator[str]) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"{path} cannot be written ({error.strerror}); free some space and go on with --resume"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(lines)

@@ -2,13 +2,12 @@
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from isthmus.core.errors import MachineError
 from isthmus.curation.capfilt.blocks import Decided
+from isthmus.training.durability import replacing
 
 _ENDINGS = {
     b"\x89PNG": "png",
@@ -33,30 +32,19 @@ def write_pairs(path: Path, decided: Sequence[Decided]) -> int:
     chosen = [one for one in decided if one.kept and one.sample is not None]
     if not chosen:
         return 0
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for one in chosen:
-                assert one.sample is not None
-                data = one.sample.images[0].read()
-                record = {"id": one.sample.id, "captions": list(one.kept)}
-                text = json.dumps(record, ensure_ascii=False).encode()
-                for name, content in (
-                    (f"{one.row:08d}.{_ending(data)}", data),
-                    (f"{one.row:08d}.json", text),
-                ):
-                    member = tarfile.TarInfo(name)
-                    member.size, member.mode = len(content), 0o644
-                    archive.addfile(member, io.BytesIO(content))
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"{path} cannot be written ({error.strerror}); free some space and go on with --resume"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for one in chosen:
+            assert one.sample is not None
+            data = one.sample.images[0].read()
+            record = {"id": one.sample.id, "captions": list(one.kept)}
+            text = json.dumps(record, ensure_ascii=False).encode()
+            for name, content in (
+                (f"{one.row:08d}.{_ending(data)}", data),
+                (f"{one.row:08d}.json", text),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(content), 0o644
+                archive.addfile(member, io.BytesIO(content))
     return len(chosen)
 
 
