@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
     BertForMaskedLM,
@@ -22,7 +20,7 @@ from transformers import (
 from isthmus.core.errors import CheckpointError
 from isthmus.interop.blip2_names import Parts, renamed_by
 from isthmus.interop.blip_names import BERT, DECODER, ENCODER, REST
-from isthmus.interop.whole import read_whole
+from isthmus.interop.whole import read_tensors, read_whole
 from isthmus.models.med import Med
 from isthmus.nn.post_norm import NORM_EPS, PostNormAttention
 from isthmus.nn.transformer import Block
@@ -70,12 +68,7 @@ def load_blip_file(model: Med, file: Path) -> tuple[str, ...]:
     Raises:
         CheckpointError: The file cannot be read, or does not fit the model; all differences are listed.
     """
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors ({error}); convert it, or copy it again"
-        ) from error
+    tensors = read_tensors(file)
     return _fill(model, tensors, name=str(file))
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     BertForMaskedLM,
@@ -23,7 +21,7 @@ from transformers import (
 from isthmus.core.errors import CheckpointError
 from isthmus.interop.blip2_names import BERT, HUGGING_FACE, LAVIS, Parts, by_part
 from isthmus.interop.llava import normalises
-from isthmus.interop.whole import read_whole
+from isthmus.interop.whole import read_tensors, read_whole
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
@@ -79,12 +77,7 @@ def load_lavis(model: VisionLanguageModel | QFormerPretrainer, file: Path) -> tu
     Raises:
         CheckpointError: The file cannot be read, or does not fit the model; all differences are listed.
     """
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors ({error}); convert it, or copy it again"
-        ) from error
+    tensors = read_tensors(file)
     parts, unknown = by_part(tensors, LAVIS)
     may_lack: tuple[str, ...] = ()
     if isinstance(model, VisionLanguageModel) and "heads" in parts:

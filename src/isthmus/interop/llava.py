@@ -8,8 +8,6 @@ keys, which transformers never had.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     LlavaForConditionalGeneration,
@@ -20,7 +18,7 @@ from transformers import (
 from isthmus.core.errors import CheckpointError
 from isthmus.core.sizes import Size
 from isthmus.interop.weights import JointWeights, encoder_of, fill, network_of, prefixed
-from isthmus.interop.whole import read_whole
+from isthmus.interop.whole import read_tensors, read_whole
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.checkpoints import PretrainedSource, load_configuration
 from isthmus.parts.vision.families import FAMILIES, last_norm
@@ -101,12 +99,7 @@ def load_connector(model: VisionLanguageModel, file: Path) -> tuple[str, ...]:
         CheckpointError: The file is damaged, holds other weights too, or does not fit the model; all differences are
             listed.
     """
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors ({error}); convert it, or copy it again"
-        ) from error
+    tensors = read_tensors(file)
     names = {"": "linear", "0.": "linear_1", "2.": "linear_2"}
     connector: dict[str, Tensor] = {}
     newline: dict[str, Tensor] = {}

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from isthmus.core.errors import CheckpointError
 from isthmus.interop.renaming import renamed
+from isthmus.interop.whole import read_tensors
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.training.state import mismatches
 
@@ -63,12 +62,7 @@ def load_open_flamingo(model: VisionLanguageModel, file: Path) -> None:
     connector, fusion = model.attention_connector, model.fusion
     if connector is None or fusion is None:
         raise CheckpointError(f"{file} is for a model with cross_attention, which this one has not")
-    try:
-        tensors = {name.removeprefix("module."): one for name, one in load_file(file).items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read as safetensors ({error}); convert it, or copy it again"
-        ) from error
+    tensors = {name.removeprefix("module."): one for name, one in read_tensors(file).items()}
     found, unknown = _own_names(tensors, fusion.layers)
     expected = _filled("connector", connector) | _filled("blocks", fusion.blocks)
     if model.language.rows is None:

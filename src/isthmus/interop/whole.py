@@ -1,8 +1,12 @@
-"""A whole model of another project, read through transformers' own loading."""
+"""What other projects saved: a whole model through transformers' own loading, or a file of tensors."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from isthmus.core.errors import CheckpointError
@@ -10,6 +14,20 @@ from isthmus.parts.checkpoints import PretrainedSource, quiet
 
 _BUFFERS = (".position_ids", ".inv_freq")
 """Constants that older versions of transformers saved beside weights."""
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read as safetensors ({error}); convert it, or copy it again"
+        ) from error
 
 
 def read_whole(source: PretrainedSource, kind: type[PreTrainedModel]) -> PreTrainedModel:
