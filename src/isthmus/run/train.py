@@ -18,8 +18,9 @@ from torch import Tensor
 from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.capfilt import CapfiltStage
+from isthmus.config.instruct import InstructStage
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 from isthmus.core.devices import keep_freed_memory, precision_for
 from isthmus.core.errors import Stopped, UsageError
 from isthmus.core.options import RunOptions
@@ -29,6 +30,7 @@ from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
 from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
+from isthmus.run.instruct_stage import write_data
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
@@ -90,6 +92,10 @@ def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> di
             results.append(filter_captions(recipe, name, directory, sitting))
             recipe = recipe.with_data({name.makes: made_source(directory, name)})
             continue
+        if isinstance(name, InstructStage):
+            workshop = None
+            results.append(write_data(recipe, name, directory, sitting))
+            continue
         with first_alone(sitting.processes):
             workshop = _open(recipe, name, directory, sitting.options)
             _store_features(workshop, sitting.stop)
@@ -100,18 +106,19 @@ def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> di
             results.append(_summary(_run_stage(workshop, start, directory, sitting)))
     summary = {"run": str(directory.path), "stages": results}
     if sitting.writes:
-        if workshop is None or recipe.final_name != recipe.training[-1].model:
-            workshop = _open(recipe, recipe.final_name, directory, sitting.options)
-            load_weights(workshop.model, directory.stage(workshop.recipe.training[-1].name))
-        _hand_on(workshop, directory)
+        if recipe.training:
+            if workshop is None or recipe.final_name != recipe.training[-1].model:
+                workshop = _open(recipe, recipe.final_name, directory, sitting.options)
+                load_weights(workshop.model, directory.stage(workshop.recipe.training[-1].name))
+            _hand_on(workshop, directory)
         directory.add_results(summary)
         write_run_report(directory)
     return summary
 
 
-def _about(stage: Stage) -> str | CapfiltStage | None:
+def _about(stage: Stage) -> str | CapfiltStage | InstructStage | None:
     """What stages have in common that are run with one model built: its name; one that makes data stands alone."""
-    return stage if isinstance(stage, CapfiltStage) else stage.model
+    return stage.model if isinstance(stage, TrainStage) else stage
 
 
 def _open(recipe: Recipe, name: str | None, directory: RunDirectory, options: RunOptions) -> Workshop:
@@ -255,7 +262,7 @@ def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
     stages: list[dict[str, Any]] = [
         {"name": stage.name, "steps": 0, "loss": None, "seconds": 0.0, "trainable": 0}
         for stage in recipe.stages
-        if isinstance(stage, CapfiltStage)
+        if not isinstance(stage, TrainStage)
     ]
     recipe = rehearsed(recipe)
     for name in recipe.named_models:
