@@ -134,7 +134,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(run: Path, photos: Path, tmp
     while process.poll() is None and len(list((out / "blocks").glob("*.jsonl"))) < 2:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert small.isthmus(*command, "--out", out, "--resume").code == 0
     assert content(out) == content(whole)
 

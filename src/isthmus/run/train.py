@@ -22,7 +22,7 @@ from isthmus.config.instruct import InstructStage
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import Stage, TrainStage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped, UsageError
+from isthmus.core.errors import Stopped
 from isthmus.core.options import RunOptions
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
@@ -171,11 +171,8 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
-    if sitting.processes.num > 1 and isinstance(workshop.model, Med) and workshop.model.momentum is not None:
-        raise UsageError(
-            "model.momentum: its queues hold what one process saw, but several train together; set it to null, or "
-            "train in one process"
-        )
+    if isinstance(workshop.model, Med) and workshop.model.momentum is not None:
+        workshop.model.momentum.others = sitting.processes
     workshop.model.begin()
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
