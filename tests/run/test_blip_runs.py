@@ -91,6 +91,12 @@ def test_it_is_judged_by_all_that_it_learns(run: Path) -> None:
     )
     assert set(captions.json["controls"]) >= {"blank", "shuffled", "wrong"}
     assert captions.json["metrics"]["cider"]["n"] == 24
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert results["evaluation"]["test"] == judged
+    assert results["other_tasks"]["test"]["captioning"]["metrics"] == captions.json["metrics"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Retrieval on test" in page
+    assert "Captions on test" in page
 
 
 def test_it_writes_captions_and_answers_nothing(run: Path, tmp_path: Path) -> None:
