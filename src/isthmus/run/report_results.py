@@ -16,7 +16,7 @@ from isthmus.reports.content import (
     VerdictState,
     standard_control,
 )
-from isthmus.reports.wording import interval, number
+from isthmus.reports.wording import interval, number, percent
 from isthmus.run.evaluations import evaluations_of
 
 Json = Mapping[str, Any]
@@ -180,6 +180,8 @@ def _retrieval_tables(split: str, judged: Json) -> Iterable[MetricTable]:
         if name.startswith("recall_at_")
     }
     note = f"{_rows(judged)} Shuffled: every photo's vector stands for another photo."
+    if equal := judged.get("equal_captions", 0):
+        note += f" {percent(equal, 1)} of the captions are also another picture's; a tie counts as a miss."
     yield _table(f"Retrieval on {split}", columns, recalls, percent=True, note=note)
     yield _table(
         f"Rank of the right match on {split}",
