@@ -167,7 +167,7 @@ def equal_captions(captions: Sequence[str], photos: Sequence[int]) -> float:
     """Return the share of captions that another photo has word for word, case and outer space aside.
 
     Of two such captions at most one finds its photo first, and where it is the best a photo has, that photo finds none
-    first, whatever the model: a tie is a miss. People seldom say the same of two photos; of drawn scenes it is said often.
+    first, whatever the model: a tie is a miss. Photos seldom share a caption, drawn scenes often do.
 
     Args:
         captions: All captions.

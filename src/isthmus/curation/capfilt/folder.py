@@ -11,12 +11,15 @@ from typing import Any, final
 from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.curation.capfilt.blocks import Decided
 from isthmus.curation.capfilt.pairs import write_pairs
+from isthmus.data.sources.shards import escaped
 from isthmus.training.durability import replacing
 
-PAIRS = "pairs-*.tar"
-"""What a recipe reads of the folder, as `kind: shards`."""
-
 _LOCKS = "locks"
+
+
+def pairs_in(folder: Path) -> str:
+    """What a recipe reads of an output folder, as `kind: shards`: a pattern."""
+    return f"{escaped(folder)}/pairs-*.tar"
 
 
 @final
@@ -68,7 +71,7 @@ class CapfiltFolder:
     @property
     def pairs(self) -> str:
         """The kept pairs, as a pattern."""
-        return str(self.path / PAIRS)
+        return pairs_in(self.path)
 
     def lock(self, share: Share) -> Path:
         """Where the lock of a share lies."""
