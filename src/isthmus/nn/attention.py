@@ -1,10 +1,11 @@
-"""Multi-head attention over PyTorch's scaled dot product (Vaswani et al., 2017, section 3.2)."""
+"""Multi-head attention (Vaswani et al., 2017, section 3.2)."""
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
+
+from isthmus.nn.scaled_products import attend
 
 
 class SelfAttention(nn.Module):
@@ -46,13 +47,13 @@ class SelfAttention(nn.Module):
         """
         assert bias is None or (mask is None and not causal)
         query, key, value = self._projected(tokens)
-        mixed = functional.scaled_dot_product_attention(
+        mixed = attend(
             query,
             key,
             value,
-            attn_mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and mask is None,
+            mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
+            causal=causal and mask is None,
+            dropout=self.dropout if self.training else 0.0,
         )
         return self.out(rearrange(mixed, "batch head token dim -> batch token (head dim)"))
 
@@ -136,7 +137,7 @@ class CrossAttention(nn.Module):
             self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
         )
         mask = None if seen is None else rearrange(seen, "batch query token -> batch 1 query token")
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = attend(query, key, value, mask=mask)
         return self.out(rearrange(mixed, "batch head query dim -> batch query (head dim)"))
 
     def forward(
