@@ -11,6 +11,8 @@ import small
 from isthmus.curation.instructions.grammar import GrammarWriter
 from isthmus.curation.instructions.local import LocalWriter
 from isthmus.curation.instructions.writer import Reply, Request
+from isthmus.reports.content import Results
+from isthmus.run.instruct_report import with_written
 
 SHORT = ("--max-tokens", "8", "--limit", "2", "--kinds", "detail,reasoning", "--seed", "5")
 STAGE = "kind: instruct, name: write, facts: scenes, limit: 2, kinds: [detail, reasoning], max_tokens: 8"
@@ -67,7 +69,9 @@ def test_the_recipe_writes_what_the_command_writes(folder: Path, tmp_path: Path)
     for name in ("conversations.json", "images/train-0.png", "images/train-1.png"):
         assert (run / "write" / name).read_bytes() == (grammar / name).read_bytes()
     assert json.loads((run / "results.json").read_text())["stages"] == said["stages"]
-    assert "<html" in (run / "report.html").read_text().lower()
+    page = re.sub(r"<[^>]+>|\s+", " ", (run / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"Instruction data written by stage write +metric +kept +4 replies +100.0% ", page)
+    assert "Kept: 2 of kind detail, 2 of kind reasoning." in page
     assert not (run / "final").exists()
     again = small.isthmus("train", "instruct_data", *twin(folder), "--out", run, "--resume", "--json").json
     assert again == said
@@ -162,7 +166,8 @@ def test_a_recipe_of_another_model_is_refused(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ("stages.write.kinds=[poem]", "stages.0.kinds.0: found 'poem', allowed: .*conversation"),
-        ("stages.write.facts=photos.csv", "FACTS is 'photos.csv'; expected scenes"),
+        ("stages.write.facts=photos.csv", "stages.0.facts: found 'photos.csv', allowed: scenes"),
+        ("stages.write.instances=boxes.json", "stages.0.instances: found 'boxes.json', allowed: null"),
         ("stages.write.facts=nowhere.jsonl", "nowhere.jsonl cannot be read"),
         ("stages.write.model=writer", "stages.0.model: found 'writer', allowed: null"),
         ("stages.write.data=train", "data"),
@@ -192,3 +197,17 @@ def test_a_rehearsal_writes_nothing(folder: Path, tmp_path: Path) -> None:
     ).json
     assert [(stage["name"], stage["steps"]) for stage in said["stages"]] == [("write", 0)]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_page_says_why_replies_were_dropped() -> None:
+    counts = {
+        "written": 8,
+        "kept": 5,
+        "kinds": {"detail": 5},
+        "reasons": {"no JSON": 2, "unusable facts": 9, "duplicate": 1},
+    }
+    stages = [{"name": "train", "loss": 1.0}, {"name": "write", **counts}]
+    (table,) = with_written(Results(), stages).metrics
+    assert table.columns == ("kept", "no JSON", "duplicate")
+    (row,) = table.rows
+    assert (row.name, [one.value for one in row.estimates]) == ("8 replies", [5 / 8, 2 / 8, 1 / 8])

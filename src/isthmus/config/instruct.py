@@ -1,10 +1,10 @@
 """Instruction data in a recipe: which language model writes it, about which pictures, and what."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, NotNegative, Settings
+from isthmus.config.base import Count, Mistake, NotNegative, Settings, refuse
 from isthmus.config.instructions import KINDS, Kind
 
 
@@ -32,3 +32,15 @@ class InstructStage(Settings):
     """Longest reply in tokens."""
     temperature: NotNegative = 0.7
     """Divides the logits when drawing; 0 takes the likeliest token."""
+
+    @model_validator(mode="after")
+    def _check_facts(self) -> Self:
+        mistakes = []
+        if self.facts != "scenes" and not self.facts.endswith((".jsonl", ".json")):
+            allowed = "scenes, a .jsonl file of captions and boxes, or COCO's captions file (.json)"
+            mistakes.append(Mistake(path=("facts",), found=f"'{self.facts}'", allowed=allowed))
+        if self.instances is not None and not self.facts.endswith(".json"):
+            allowed = "null, because only COCO's captions file has its boxes elsewhere"
+            mistakes.append(Mistake(path=("instances",), found=f"'{self.instances}'", allowed=allowed))
+        refuse(mistakes)
+        return self
