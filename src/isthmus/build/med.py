@@ -10,8 +10,9 @@ from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.interop.blip import load_blip, load_blip_file, start_med_from_bert
 from isthmus.models.med import Med as MedModule
-from isthmus.models.med import MedForm, MedHeads, StartIds
+from isthmus.models.med import MedForm, StartIds
 from isthmus.models.momentum import MomentumForm
+from isthmus.models.pair_heads import PairHeads
 from isthmus.parts.language.med import MedDecoder, MedEncoder, MedShape, MedText
 
 
@@ -34,9 +35,9 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
         text=MedText(vocabulary=known + 2, context=said.positions, vision_width=vision.width, shape=shape),
         encoder=MedEncoder(shape=shape),
         decoder=MedDecoder(shape=shape, vocabulary=known + 2),
-        heads=MedHeads(
-            vision_width=vision.width,
-            width=shape.width,
+        heads=PairHeads(
+            image_width=vision.width,
+            text_width=shape.width,
             embed_dim=config.embed_dim,
             temperature=config.temperature,
         ),

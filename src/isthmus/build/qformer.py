@@ -9,7 +9,7 @@ from isthmus.config.qformer import QFormer, QFormerPretrainer
 from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.interop.blip2 import load_blip2, load_lavis, start_from_bert
-from isthmus.models.qformer_pretrainer import Heads
+from isthmus.models.pair_heads import PairHeads
 from isthmus.models.qformer_pretrainer import QFormerPretrainer as PretrainerModule
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.parts.connectors.qformer import QFormer as QFormerModule
@@ -51,7 +51,12 @@ def build_qformer_pretrainer(
     known = num_words(config.text.tokenizer, tokenizer)
     text = QFormerText(vocabulary=known + 1, context=config.text.positions, shape=shape)
     connector = QFormerModule(vision_width=vision.width, language_width=None, shape=shape, text=text)
-    heads = Heads(width=shape.width, embed_dim=config.embed_dim, temperature=config.temperature)
+    heads = PairHeads(
+        image_width=shape.width,
+        text_width=shape.width,
+        embed_dim=config.embed_dim,
+        temperature=config.temperature,
+    )
     model = PretrainerModule(vision=vision, connector=connector, heads=heads, start_id=known)
     fill_from_bert(config.connector, connector, origin)
     fill_blip2(config.weights, model, origin)

@@ -1,5 +1,6 @@
 """Post-norm blocks as in BERT: each sublayer's output is added to its input, then normalised (Devlin et al., 2019)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -27,6 +28,11 @@ class KeysValues(NamedTuple):
         return KeysValues(
             torch.cat([self.keys, others.keys], dim=2), torch.cat([self.values, others.values], dim=2)
         )
+
+
+def num_tokens(past: Sequence[KeysValues]) -> int:
+    """How many tokens were read before, by what each layer kept of them."""
+    return past[0].keys.shape[2] if past else 0
 
 
 @final
