@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.nn.attention import check_heads
+
 NORM_EPS = 1e-12
 """Epsilon of BERT's layer norms."""
 
@@ -52,10 +54,7 @@ class PostNormAttention(nn.Module):
             ValueError: The heads do not divide the width.
         """
         super().__init__()
-        if width % num_heads:
-            raise ValueError(
-                f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width"
-            )
+        check_heads(width, num_heads)
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)
