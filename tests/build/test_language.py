@@ -9,8 +9,8 @@ from tokenizers import Tokenizer as Core
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.language import BuiltLanguage, build_language
-from isthmus.build.vision import Origin
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import LlamaLanguage, Lora, PretrainedLanguage, TrainedTokenizer
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import GuardError, MachineError
-from isthmus.training.durability import replacing
+from isthmus.core.files import replacing
 from isthmus.training.guards import FiniteGuard, LossWindow
 from isthmus.training.metrics import MetricsLog, tensorboard_tracker
 from isthmus.training.signals import StopAsked, StopSignals

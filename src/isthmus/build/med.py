@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
 from isthmus.build.text import num_words
-from isthmus.build.vision import Origin, build_vision, not_here, source_of
+from isthmus.build.vision import build_vision
 from isthmus.config.med import Med, Momentum
-from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.interop.blip import load_blip, load_blip_file, start_med_from_bert
 from isthmus.models.med import Med as MedModule
@@ -63,12 +63,8 @@ def _fill(config: Med, model: MedModule, origin: Origin) -> None:
         if path == "model.weights" and name.endswith(".safetensors"):
             load_blip_file(model, Path(locate(name, path=path)))
             continue
-        try:
+        with reading(name, path, origin):
             load(model, source_of(name, None, origin, path=path))
-        except OSError as error:
-            raise not_here(name, path, origin) from error
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}") from error
 
 
 def _momentum(config: Momentum) -> MomentumForm:

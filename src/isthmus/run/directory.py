@@ -14,7 +14,7 @@ import torch
 from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import CheckpointError, MachineError
-from isthmus.training.durability import sync, write_json
+from isthmus.core.files import replacing, write_json
 
 TEMPLATE = "template.json"
 """The chat template in `final/`."""
@@ -134,10 +134,9 @@ class RunDirectory:
             return
         write_json(self.path / "environment.json", environment())
         (self.path / _HASH).write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
-        # Last and by a rename, because a recipe is what makes a directory a run.
-        unfinished = self.path / "recipe.yaml.tmp"
-        unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
-        unfinished.replace(self.recipe_file)
+        # Last and as a whole, because a recipe is what makes a directory a run.
+        with replacing(self.recipe_file) as unfinished:
+            unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
 
     def _check_same(self, recipe: Recipe) -> None:
         earlier = self.read_recipe()
@@ -160,11 +159,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def replace_json(path: Path, content: object) -> None:
-    """Write JSON so that a crash leaves either what was there or what is new."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    write_json(unfinished, content)
-    unfinished.replace(path)
-    sync(path.parent)
+    """Write JSON so that a crash leaves either what was there or what is new.
+
+    Raises:
+        MachineError: The disk refuses.
+    """
+    with replacing(path) as unfinished:
+        write_json(unfinished, content)
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

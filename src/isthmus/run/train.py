@@ -22,6 +22,7 @@ from isthmus.config.recipe import Recipe
 from isthmus.config.stages import Stage
 from isthmus.core.devices import keep_freed_memory, precision_for
 from isthmus.core.errors import Stopped, UsageError
+from isthmus.core.files import sync
 from isthmus.core.options import RunOptions
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
@@ -37,7 +38,6 @@ from isthmus.run.start import Start
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity
-from isthmus.training.durability import sync
 from isthmus.training.launch import first_alone, processes_of_run, wait_for_all
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.parameters import TrainableModule, set_trainable

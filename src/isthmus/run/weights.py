@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.core.files import free_bytes, require_space, sync
 from isthmus.models.model import Model
 from isthmus.training.audit import digest_of, frozen_digests
-from isthmus.training.durability import free_bytes, num_bytes, require_space, sync, write_tensors
+from isthmus.training.durability import num_bytes, write_tensors
 from isthmus.training.parameters import TrainableModule, TrainableSplit, set_trainable
 from isthmus.training.state import mismatches
 
