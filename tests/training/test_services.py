@@ -33,7 +33,9 @@ def test_resuming_drops_later_and_torn_lines(tmp_path: Path) -> None:
     for step in (1, 2, 2, 3):
         log.write({"kind": "train", "step": step})
     with path.open("a") as file:
-        file.write('{"kind": "train", "st')
+        file.write('[]\n{"kind": "train"}\n{"kind": "train", "st')
+    with path.open("ab") as file:
+        file.write(b"\xff\xfe")
     log.truncate_after(2)
     log.write({"kind": "train", "step": 3})
     assert _steps(path) == [1, 2, 2, 3]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.build.names import card_file, locate
-from isthmus.core.errors import MachineError, RecipeError
-from isthmus.parts.checkpoints import PretrainedSource
+from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.parts.checkpoints import PretrainedSource, first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,20 @@ def reading(name: str, path: str, origin: Origin, *, block: str | None = None) -
 
     Raises:
         MachineError: The checkpoint is not on this machine.
+        CheckpointError: It is there, but no checkpoint that can be read.
         RecipeError: It cannot be used as the recipe says.
     """
     try:
         yield
     except OSError as error:
+        if Path(locate(name, path=path)).exists():
+            raise CheckpointError(
+                f"{path}: '{name}' cannot be read as a Hugging Face folder ({first_line(error)}); expected "
+                "config.json and the weights as safetensors"
+            ) from error
         raise _not_here(name, path, origin) from error
     except ValueError as error:
-        raise RecipeError(f"{block or path}: {error}") from error
+        raise RecipeError(f"{block or path}: {first_line(error)}") from error
 
 
 def _not_here(name: str, path: str, origin: Origin) -> MachineError:

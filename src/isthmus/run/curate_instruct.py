@@ -192,6 +192,10 @@ def _ask(
 
 
 def _facts(facts: str, about: FactOptions, seed: int) -> Iterable[Facts]:
+    if about.instances is not None and Path(facts).suffix != ".json":
+        raise UsageError(
+            f"--instances goes with COCO's captions file (.json), but FACTS is '{facts}'; leave it out"
+        )
     if facts == SCENES:
         return scene_facts(_world(about, seed), about.limit or _NUM_SCENES)
     file = Path(facts)

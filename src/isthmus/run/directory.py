@@ -38,7 +38,7 @@ class RunDirectory:
     def recipe_hash(self) -> str:
         """The resolved recipe's hash as it was when the run was made; empty where it is missing."""
         file = self.path / _HASH
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
 
     def tokenizer(self, model: str | None = None) -> Path:
         """The tokenizer that was trained for this run, or for one of its named models."""
@@ -87,14 +87,7 @@ class RunDirectory:
         Raises:
             CheckpointError: The file was damaged.
         """
-        if not self.results.is_file():
-            return {}
-        try:
-            return json.loads(self.results.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{self.results} is no JSON any more; remove it and evaluate again"
-            ) from error
+        return read_json(self.results, advice="remove it and evaluate again")
 
     def add_results(self, measured: Mapping[str, Any]) -> None:
         """Write more numbers beside those that are there."""
@@ -153,9 +146,21 @@ class RunDirectory:
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object that `replace_json` wrote; empty where there is none yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_json(path: Path, *, advice: str = "restore it from a copy") -> dict[str, Any]:
+    """An object that `replace_json` wrote; empty where there is none yet.
+
+    Raises:
+        CheckpointError: The file was damaged; what to do then is `advice`.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON any more; {advice}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, expected an object; {advice}")
+    return found
 
 
 def replace_json(path: Path, content: object) -> None:

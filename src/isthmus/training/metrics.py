@@ -77,7 +77,7 @@ class MetricsLog:
             return
         kept = [
             line
-            for line in self._path.read_text(encoding="utf-8").splitlines()
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             if _is_kept(line, step, is_validated)
         ]
         with replacing(self._path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
@@ -112,6 +112,8 @@ def _is_kept(line: str, step: int, is_validated: bool) -> bool:
     try:
         record = json.loads(line)
     except ValueError:
+        return False
+    if not isinstance(record, dict) or not {"kind", "step"} <= record.keys():
         return False
     return record["step"] < step or (
         record["step"] == step and (is_validated or record["kind"] != "validation")

@@ -154,7 +154,7 @@ class CapfiltFolder:
         for block in range(self.num_blocks):
             if not self.is_done(block):
                 continue
-            with self.block(block).open(encoding="utf-8") as file:
+            with self.block(block).open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     try:
                         yield json.loads(line)
