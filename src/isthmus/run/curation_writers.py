@@ -23,11 +23,14 @@ def local_writer(by: WriterOptions, options: RunOptions) -> LocalWriter:
     """Open the folder that `--local` names.
 
     Raises:
-        UsageError: It holds another kind of model.
-        MachineError: It is not there.
+        UsageError: It is no folder, or holds another kind of model.
         CheckpointError: It is a run that is not finished, or damaged.
     """
     assert by.local is not None
+    if not by.local.is_dir():
+        raise UsageError(
+            f"--local is '{by.local}', which is no folder; expected a Hugging Face folder of a language model, or a run"
+        )
     if RunDirectory(by.local).recipe_file.is_file():
         workshop = load(by.local, options).workshop
         model, processor = workshop.model, workshop.processor

@@ -3,7 +3,6 @@
 What is built from the recipe stands in `build.workshop`; how one step works in `training.trainer`.
 """
 
-import json
 import logging
 import shutil
 import signal
@@ -21,14 +20,15 @@ from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import Stage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped, UsageError
+from isthmus.core.errors import CheckpointError, Stopped, UsageError
+from isthmus.core.files import sync
 from isthmus.core.options import RunOptions
 from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
 from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
-from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
+from isthmus.run.directory import TEMPLATE, RunDirectory, read_json, replace_json
 from isthmus.run.progress import Progress, announce
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
@@ -37,7 +37,6 @@ from isthmus.run.start import Start
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity
-from isthmus.training.durability import sync
 from isthmus.training.launch import first_alone, processes_of_run, wait_for_all
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.parameters import TrainableModule, set_trainable
@@ -203,9 +202,19 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
 
 
 def read_result(folder: Path) -> StageResult | None:
-    """How a finished stage ended, or None where it has not."""
+    """How a finished stage ended, or None where it has not.
+
+    Raises:
+        CheckpointError: The file was damaged.
+    """
     file = folder / RESULT
-    return StageResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    advice = "restore it from a copy, or remove it and go on with --resume from the last checkpoint"
+    try:
+        return StageResult(**read_json(file, advice=advice))
+    except TypeError as error:
+        raise CheckpointError(f"{file} does not hold how a stage ended; {advice}") from error
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
