@@ -2,7 +2,8 @@
 
 import torch
 
-from isthmus.models.med import Med, MedForm, MedHeads, StartIds
+from isthmus.models.med import Med, MedForm, StartIds
+from isthmus.models.pair_heads import PairHeads
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.med import MedDecoder, MedEncoder, MedShape, MedText
 from isthmus.parts.vision.vit import ViT, ViTForm
@@ -33,7 +34,7 @@ def med(*, norm_eps: float = 1e-5, form: MedForm | None = None, dropout: float =
         text=MedText(vocabulary=WORDS, context=20, vision_width=24, shape=shape),
         encoder=MedEncoder(shape=shape),
         decoder=MedDecoder(shape=shape, vocabulary=WORDS),
-        heads=MedHeads(vision_width=24, width=16, embed_dim=8, temperature=0.07),
+        heads=PairHeads(image_width=24, text_width=16, embed_dim=8, temperature=0.07),
         start_ids=StartIds(caption=DEC, match=ENC),
         form=form,
     )

@@ -1,7 +1,8 @@
 """Dual encoders from a recipe: image head, text encoder, and what compares their vectors."""
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.dual_weights import fill_dual_encoder
-from isthmus.build.vision import Origin, build_vision, vit_shape
+from isthmus.build.vision import build_vision, vit_shape
 from isthmus.config.dual import DualEncoder, ImageHead, PretrainedTokenizer, TransformerText
 from isthmus.config.vision import Vision, VitVision
 from isthmus.core.errors import RecipeError

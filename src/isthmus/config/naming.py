@@ -8,6 +8,9 @@ from isthmus.config.masked import DallECodes, MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
 from isthmus.config.stages import Stage, TrainStage
 
+_TAKEN = ("final", "tokenizer")
+"""Folders of a run that are no stage's."""
+
 
 def mistakes_in_names(
     *, model: Model | None, models: Mapping[str, Model], final: str | None, stages: Sequence[Stage]
@@ -31,6 +34,9 @@ def mistakes_in_names(
 
 def _wrong_names(names: tuple[str, ...], stages: Sequence[Stage]) -> Iterator[Mistake]:
     for index, stage in enumerate(stages):
+        if stage.name in _TAKEN:
+            allowed = f"another name, because a run keeps other things in the folders {one_of(_TAKEN)}"
+            yield Mistake(path=("stages", index, "name"), found=f"'{stage.name}'", allowed=allowed)
         path = ("stages", index, "model")
         if isinstance(stage, CapfiltStage):
             continue

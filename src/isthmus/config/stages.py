@@ -15,6 +15,7 @@ from isthmus.config.base import (
     Settings,
     Texts,
     refuse,
+    undivided,
 )
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import Rows
@@ -155,9 +156,8 @@ class TrainStage(Settings):
             found = "neither epochs nor steps" if self.epochs is None else "both epochs and steps"
             mistakes.append(Mistake(path=("steps",), found=found, allowed="exactly one of epochs and steps"))
         micro = self.micro_batch_size
-        if micro is not None and self.batch_size % micro:
-            allowed = f"a number that divides batch_size = {self.batch_size}"
-            mistakes.append(Mistake(path=("micro_batch_size",), found=str(micro), allowed=allowed))
+        if micro is not None:
+            mistakes += undivided(("micro_batch_size",), micro, whole="batch_size", total=self.batch_size)
         for setting, name in self.optimizer.by_part():
             if name not in self.train:
                 path = ("optimizer", setting, name)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Mistake, Positive, Settings, refuse, undivided
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
 """Which outputs are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
@@ -98,13 +98,10 @@ class VitVision(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        mistakes = []
-        if self.image_size % self.patch:
-            allowed = f"a number that divides image_size = {self.image_size}"
-            mistakes.append(Mistake(path=("patch",), found=str(self.patch), allowed=allowed))
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        mistakes = [
+            *undivided(("patch",), self.patch, whole="image_size", total=self.image_size),
+            *undivided(("heads",), self.heads, whole="width", total=self.width),
+        ]
         if self.features == "cls" and self.cls == "none":
             mistakes.append(
                 Mistake(path=("features",), found="'cls'", allowed="patches, because cls is none")

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,6 +21,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import logging
+
+from isthmus.core.errors import CheckpointError, lacks_memory
 
 JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
@@ -54,12 +58,15 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
 
     Raises:
         OSError: The folder or name is not there.
+        ValueError: The configuration names no architecture that is known.
+        CheckpointError: The configuration is damaged.
     """
     if source.random and source.card is not None:
         return AutoConfig.for_model(**json.loads(source.card.read_text(encoding="utf-8")))
-    return AutoConfig.from_pretrained(
-        source.name, revision=source.revision, local_files_only=source.local_only
-    )
+    with reading_files_of(source.name):
+        return AutoConfig.from_pretrained(
+            source.name, revision=source.revision, local_files_only=source.local_only
+        )
 
 
 def architecture_of(kind: Kind, source: PretrainedSource) -> PretrainedConfig:
@@ -99,6 +106,7 @@ def load_network(
         OSError: The folder or name is not there, or holds no safetensors file.
         ValueError: The checkpoint lacks weights.
         ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
+        CheckpointError: Files are damaged, or weights are of other sizes than the configuration says.
     """
     if source.random:
         architecture = config or architecture_of(kind, source)
@@ -106,7 +114,7 @@ def load_network(
             return kind(architecture, **options).eval()
         made = kind.from_config(architecture, dtype=torch.float32, **options)
         return cast(PreTrainedModel, made).eval()
-    with quiet():
+    with quiet(), reading_files_of(source.name):
         # The two Auto classes and a network's own class share no type that says what they take.
         network, found = cast(Any, kind).from_pretrained(
             source.name,
@@ -140,6 +148,37 @@ def four_bit_settings() -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+@contextlib.contextmanager
+def reading_files_of(name: str) -> Iterator[None]:
+    """Say which checkpoint it is whose files transformers stumbles over.
+
+    Raises:
+        CheckpointError: They are damaged or contradict each other.
+    """
+    try:
+        yield
+    except (
+        RuntimeError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
+        if lacks_memory(error):
+            raise
+        why = first_line(error)
+        raise CheckpointError(
+            f"the files of '{name}' are damaged or do not fit each other ({type(error).__name__}: {why}); restore them "
+            "from a copy, or give another checkpoint"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice that libraries put below it."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

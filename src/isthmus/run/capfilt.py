@@ -8,6 +8,7 @@ from typing import Any, final
 
 from isthmus.config.capfilt import Filtering
 from isthmus.core.errors import DataError, UsageError
+from isthmus.core.files import write_json
 from isthmus.core.options import RunOptions
 from isthmus.curation.capfilt.blocks import Plan, Score, Write, decide_block
 from isthmus.curation.capfilt.decisions import Rule
@@ -23,7 +24,6 @@ from isthmus.run.capfilt_report import write_capfilt_report
 from isthmus.run.load import LoadedRun
 from isthmus.run.matching import match_probabilities, similarities
 from isthmus.run.progress import Counter
-from isthmus.training.durability import write_json
 from isthmus.training.lock import DirectoryLock, InUse
 
 _PICTURES_AT_ONCE = 64

@@ -11,13 +11,13 @@ from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import ShardSource, Source
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import Stopped
+from isthmus.core.files import file_hash
 from isthmus.curation.capfilt.folder import CapfiltFolder, Share, pairs_in
 from isthmus.run.capfilt import Curation, finish
 from isthmus.run.directory import RunDirectory, read_json, replace_json
 from isthmus.run.load import LoadedRun
 from isthmus.run.sitting import Sitting
 from isthmus.run.weights import FILE, load_weights
-from isthmus.training.durability import file_hash
 from isthmus.training.launch import first_alone, wait_for_all
 from isthmus.training.signals import StopAsked
 

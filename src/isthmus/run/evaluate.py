@@ -62,7 +62,8 @@ def evaluate(
         raise UsageError(
             f"the recipe of {run} has no `evaluation` block, so there is nothing to measure; add one and train again"
         )
-    name = data or (settings.val if split == "val" else settings.test)
+    own = settings.val if split == "val" else settings.test
+    name = own if data is None else data
     judged = judge(loaded, _source(loaded, name), settings, limit=limit)
     examples = judged.pop("examples")
     if changes:
@@ -132,7 +133,7 @@ def _source(loaded: LoadedRun, name: str) -> Source:
     if name in recipe.data:
         return build_source(recipe.data[name], recipe.data)
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         tables = sorted(entry for entry in path.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl"))
         return Folder(path, table=tables[0] if tables else None)
     if path.suffix == ".json":

@@ -10,13 +10,13 @@ from isthmus.config.instruct import InstructStage
 from isthmus.config.instructions import FactOptions, PaceOptions
 from isthmus.config.paths import expand
 from isthmus.config.recipe import Recipe
+from isthmus.core.files import file_hash
 from isthmus.core.options import RunOptions
 from isthmus.run.curation_writers import writer_of
 from isthmus.run.directory import RunDirectory, read_json, replace_json
 from isthmus.run.instructions import InstructDirectory, NamedWriter, write_instructions
 from isthmus.run.sitting import Sitting
 from isthmus.run.weights import FILE, load_weights
-from isthmus.training.durability import file_hash
 from isthmus.training.launch import wait_for_all
 
 RESULT = "result.json"

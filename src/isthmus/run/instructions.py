@@ -10,6 +10,7 @@ from typing import Any, final
 
 from isthmus.config.instructions import FactOptions, PaceOptions
 from isthmus.core.errors import CheckpointError, DataError, GuardError, Stopped, UsageError
+from isthmus.core.files import file_hash, replacing, write_json
 from isthmus.core.options import RunOptions
 from isthmus.curation.instructions.asking import ask_all
 from isthmus.curation.instructions.facts import Facts, read_coco, read_facts, scene_facts
@@ -22,7 +23,6 @@ from isthmus.curation.instructions.vocabulary import Vocabulary, read_synonyms
 from isthmus.curation.instructions.writer import Request, Writer
 from isthmus.data.scenes import Scenes
 from isthmus.run.progress import Counter, console_of
-from isthmus.training.durability import file_hash, write_json
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.signals import StopAsked, StopSignals
 
@@ -203,6 +203,10 @@ def _ask(
 
 
 def _facts(facts: str, about: FactOptions, seed: int) -> Iterable[Facts]:
+    if about.instances is not None and Path(facts).suffix != ".json":
+        raise UsageError(
+            f"--instances goes with COCO's captions file (.json), but FACTS is '{facts}'; leave it out"
+        )
     if facts == SCENES:
         return scene_facts(_world(about, seed), about.limit or _NUM_SCENES)
     file = Path(facts)
@@ -240,9 +244,8 @@ def _draw(told: list[Facts], rows: Rows, folder: Path, world: Scenes) -> None:
         file = folder / facts.image
         if facts.scene is not None and facts.image in wanted and not file.exists():
             folder.mkdir(exist_ok=True)
-            beside = file.with_suffix(".part")
-            world.picture(facts.scene).save(beside, "PNG")
-            beside.replace(file)
+            with replacing(file) as unfinished:
+                world.picture(facts.scene).save(unfinished, "PNG")
 
 
 def _result(

@@ -62,13 +62,17 @@ class LoadedRun:
             question: What is asked. Special tokens in it stay text.
 
         Raises:
-            UsageError: The run's model writes no text.
+            UsageError: The run's model writes no text, or the question is empty or no UTF-8 text.
             DataError: The picture cannot be read, or the question does not fit the context.
         """
         return self.ask(picture_of(image), question).text
 
     def ask(self, image: ImageRef, question: str | None) -> Answer:
         """As `answer`, with the number of tokens."""
+        if question is not None and not question.strip():
+            raise UsageError("the question is empty; write one, or leave it out for a caption")
+        if question is not None and any("\ud800" <= character <= "\udfff" for character in question):
+            raise UsageError("the question is no UTF-8 text; write it in UTF-8")
         asked = question is not None
         sample = Sample(
             id=image.name,
@@ -161,10 +165,14 @@ def picture_of(image: str | Path | Image.Image) -> ImageRef:
 
     Raises:
         BadSample: The decoded picture holds floating-point numbers, which may be no numbers at all.
+        DataError: There is no such file.
     """
     if isinstance(image, Image.Image):
         return MemoryImage(image=upright_rgb(image, "the picture"), name="the picture")
     path = Path(image)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {found}; expected a file with a picture")
     return FileImage(path=path, name=path.name)
 
 

@@ -127,7 +127,7 @@ def _read_log(path: Path) -> _Log:
     if not path.is_file():
         return _Log()
     records, damaged = [], 0
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -3,7 +3,6 @@
 What is built from the recipe stands in `build.workshop`; how one step works in `training.trainer`.
 """
 
-import json
 import logging
 import shutil
 import signal
@@ -12,26 +11,26 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.instruct import InstructStage
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import Stage, TrainStage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped
+from isthmus.core.errors import CheckpointError, Stopped
+from isthmus.core.files import sync
 from isthmus.core.options import RunOptions
-from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
-from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
-from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
+from isthmus.run.capfilt_stage import filter_captions, made_source
+from isthmus.run.directory import TEMPLATE, RunDirectory, read_json, replace_json
 from isthmus.run.instruct_stage import write_data
 from isthmus.run.progress import Progress, announce
+from isthmus.run.rehearse import rehearse
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
 from isthmus.run.sitting import Sitting
@@ -39,7 +38,6 @@ from isthmus.run.start import Start
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity
-from isthmus.training.durability import sync
 from isthmus.training.launch import first_alone, processes_of_run, wait_for_all
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.parameters import TrainableModule, set_trainable
@@ -69,7 +67,7 @@ def train(
     """
     keep_freed_memory()
     if dry_run:
-        return _rehearse(recipe, options)
+        return rehearse(recipe, options)
     directory = RunDirectory(out)
     with processes_of_run(options.device) as processes, StopSignals() as stop:
         sitting = Sitting(resume=resume, options=options, stop=stop, processes=processes)
@@ -207,9 +205,19 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
 
 
 def read_result(folder: Path) -> StageResult | None:
-    """How a finished stage ended, or None where it has not."""
+    """How a finished stage ended, or None where it has not.
+
+    Raises:
+        CheckpointError: The file was damaged.
+    """
     file = folder / RESULT
-    return StageResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    advice = "restore it from a copy, or remove it and go on with --resume from the last checkpoint"
+    try:
+        return StageResult(**read_json(file, advice=advice))
+    except TypeError as error:
+        raise CheckpointError(f"{file} does not hold how a stage ended; {advice}") from error
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
@@ -252,44 +260,3 @@ def _summary(result: StageResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "validation": dict(result.validation),
     }
-
-
-def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
-    """Build everything and look at one batch of each stage."""
-    stages: list[dict[str, Any]] = [
-        {"name": stage.name, "steps": 0, "loss": None, "seconds": 0.0, "trainable": 0}
-        for stage in recipe.stages
-        if not isinstance(stage, TrainStage)
-    ]
-    recipe = rehearsed(recipe)
-    for name in recipe.named_models:
-        alone = recipe.alone(name)
-        workshop = open_workshop(alone, options, tokenizer_folder=None)
-        announce(describe(alone, tokenizer=workshop.tokenizer), options)
-        stages += _rehearse_model(alone, workshop)
-    order = [stage.name for stage in recipe.stages]
-    return {"run": None, "stages": sorted(stages, key=lambda row: order.index(row["name"]))}
-
-
-@torch.no_grad()
-def _rehearse_model(recipe: Recipe, workshop: Workshop) -> list[dict[str, Any]]:
-    rows = []
-    for stage in recipe.training:
-        model = cast(TrainableModule, workshop.model)
-        split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
-        source, chosen = workshop.source(stage.data), stream_options(recipe, stage)
-        with BatchStream(processor=workshop.processor_of(stage), source=source, options=chosen) as stream:
-            batch = stream.micro_batches(0)[0]
-            steps = stage_settings(recipe, stage, steps_per_epoch=stream.steps_per_epoch).num_steps
-        encoded = workshop.model.encode(batch.to(next(workshop.model.parameters()).device))
-        del encoded
-        rows.append(
-            {
-                "name": stage.name,
-                "steps": steps,
-                "loss": None,
-                "seconds": 0.0,
-                "trainable": split.num_trainable,
-            }
-        )
-    return rows

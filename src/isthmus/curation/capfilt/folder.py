@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, final
 
 from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.core.files import replacing
 from isthmus.curation.capfilt.blocks import Decided
 from isthmus.curation.capfilt.pairs import write_pairs
 from isthmus.data.sources.shards import escaped
-from isthmus.training.durability import replacing
 
 _LOCKS = "locks"
 
