@@ -6,6 +6,7 @@ from typing import assert_never
 from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
 from isthmus.config.base import Mistake, one_of
 from isthmus.config.data import MixtureSource, Source
+from isthmus.config.dual import PretrainedText
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.med import Med
@@ -114,7 +115,7 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
         case DualEncoder() | QFormerPretrainer() | Med():
-            tokenizer = model.text.tokenizer
+            tokenizer = None if isinstance(model.text, PretrainedText) else model.text.tokenizer
             return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):

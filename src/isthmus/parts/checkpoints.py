@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,6 +20,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import logging
+
+from isthmus.core.errors import CheckpointError
 
 JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
@@ -86,7 +89,8 @@ def load_network(
     """A network in fp32 and eval mode.
 
     Weights that the network does not have (a classifier's head on an encoder, layers that are not built) are left
-    aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
+    aside; weights that it needs and the checkpoint lacks, or has in another shape, would stay random, so they are
+    refused.
 
     Args:
         kind: What is built.
@@ -97,7 +101,8 @@ def load_network(
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
-        ValueError: The checkpoint lacks weights.
+        ValueError: The checkpoint lacks weights, or they have other shapes.
+        CheckpointError: Its files are damaged.
         ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
     """
     if source.random:
@@ -106,7 +111,7 @@ def load_network(
             return kind(architecture, **options).eval()
         made = kind.from_config(architecture, dtype=torch.float32, **options)
         return cast(PreTrainedModel, made).eval()
-    with quiet():
+    with quiet(), _readable(source):
         # The two Auto classes and a network's own class share no type that says what they take.
         network, found = cast(Any, kind).from_pretrained(
             source.name,
@@ -114,19 +119,42 @@ def load_network(
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in words
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
+    _check_complete(found, kind=type(network).__name__, name=source.name)
+    return cast(PreTrainedModel, network).eval()
+
+
+def _check_complete(found: Mapping[str, Any], *, kind: str, name: str) -> None:
+    """Refuse weights that would stay random, by what transformers found while it loaded them."""
+    if differing := sorted(found["mismatched_keys"]):
+        first, there, here = differing[0]
+        raise ValueError(
+            f"the checkpoint '{name}' has {len(differing)} weights of other shapes than its config.json says, "
+            f"first {first}: found {tuple(there)}, expected {tuple(here)}; give the two that belong together"
+        )
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(
-            f"the checkpoint '{source.name}' lacks {len(missing)} weights that a {type(network).__name__} needs, first "
+            f"the checkpoint '{name}' lacks {len(missing)} weights that a {kind} needs, first "
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
         )
-    return cast(PreTrainedModel, network).eval()
+
+
+@contextlib.contextmanager
+def _readable(source: PretrainedSource) -> Iterator[None]:
+    """Say of a file that cannot be read whose it is."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"the weights of '{source.name}' are damaged ({error}); fetch or copy them again"
+        ) from error
 
 
 def four_bit_settings() -> BitsAndBytesConfig:
