@@ -35,8 +35,8 @@ BEIT = (
     f"name: small-beit\nseed: 3\n{small.DATA}models:\n"
     "  codes: {kind: visual_tokenizer, image_size: 32, tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}}\n"
     "  see:\n    kind: masked_image_model\n"
-    "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: none, relative: true,\n"
-    "      mask_token: true, key_bias: false, layer_scale: 0.1, features: all}\n"
+    "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 2, heads: 2, positions: none, relative: true,\n"
+    "      mask_token: true, key_bias: false, layer_scale: 0.1, drop_path: 0.3, features: all}\n"
     "    predictor: {kind: codes}\n    masking: {kind: blockwise, patches: 6, least_block: 2}\n"
     "    tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}\nfinal: see\nstages:\n"
     + small.stage("tokenize", "tokenizer", "pictures", objective="{reconstruction: 1.0}", model="codes")
