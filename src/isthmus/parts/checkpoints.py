@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -123,13 +123,18 @@ def load_network(
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+<<<<<<< HEAD
             ignore_mismatched_sizes=True,  # they are refused below, in words
+=======
+            ignore_mismatched_sizes=True,
+>>>>>>> dup
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
+<<<<<<< HEAD
     _check_complete(found, kind=type(network).__name__, name=source.name)
     return cast(PreTrainedModel, network).eval()
 
@@ -142,11 +147,23 @@ def _check_complete(found: Mapping[str, Any], *, kind: str, name: str) -> None:
             f"the checkpoint '{name}' has {len(differing)} weights of other shapes than its config.json says, "
             f"first {first}: found {tuple(there)}, expected {tuple(here)}; give the two that belong together"
         )
+=======
+    _check_sizes(source.name, found["mismatched_keys"])
+>>>>>>> dup
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(
             f"the checkpoint '{name}' lacks {len(missing)} weights that a {kind} needs, first "
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
+        )
+
+
+def _check_sizes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    other = [f"{key} is {tuple(there)}, expected {tuple(due)}" for key, there, due in sorted(mismatched)]
+    if other:
+        raise CheckpointError(
+            f"the weights of '{name}' have other sizes than its config.json says: {'; '.join(other[:4])}"
+            f"{f' and {len(other) - 4} more' if len(other) > 4 else ''}; restore both from one copy"
         )
 
 
