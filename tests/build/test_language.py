@@ -88,15 +88,11 @@ def _wider(folder: Path) -> None:
         ),
         (partial(_said, "{}"), RecipeError, "name: Unrecognized model in"),
         (partial(_said, '{"model_type": "nope"}'), RecipeError, "has model type `nope` but .*out of date.$"),
-<<<<<<< HEAD
-        (_wider, CheckpointError, "weights of other shapes than its config.json says"),
-=======
         (
             _wider,
             CheckpointError,
             r"have other sizes than .*: lm_head.weight is \(50, 16\), expected \(50, 32\)",
         ),
->>>>>>> dup
     ],
 )
 def test_a_damaged_folder_is_named_in_one_line(

@@ -93,8 +93,7 @@ def load_network(
     """A network in fp32 and eval mode.
 
     Weights that the network does not have (a classifier's head on an encoder, layers that are not built) are left
-    aside; weights that it needs and the checkpoint lacks, or has in another shape, would stay random, so they are
-    refused.
+    aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
 
     Args:
         kind: What is built.
@@ -123,39 +122,21 @@ def load_network(
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
-<<<<<<< HEAD
-            ignore_mismatched_sizes=True,  # they are refused below, in words
-=======
             ignore_mismatched_sizes=True,
->>>>>>> dup
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
-<<<<<<< HEAD
-    _check_complete(found, kind=type(network).__name__, name=source.name)
-    return cast(PreTrainedModel, network).eval()
-
-
-def _check_complete(found: Mapping[str, Any], *, kind: str, name: str) -> None:
-    """Refuse weights that would stay random, by what transformers found while it loaded them."""
-    if differing := sorted(found["mismatched_keys"]):
-        first, there, here = differing[0]
-        raise CheckpointError(
-            f"the checkpoint '{name}' has {len(differing)} weights of other shapes than its config.json says, "
-            f"first {first}: found {tuple(there)}, expected {tuple(here)}; give the two that belong together"
-        )
-=======
     _check_sizes(source.name, found["mismatched_keys"])
->>>>>>> dup
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(
-            f"the checkpoint '{name}' lacks {len(missing)} weights that a {kind} needs, first "
+            f"the checkpoint '{source.name}' lacks {len(missing)} weights that a {type(network).__name__} needs, first "
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
         )
+    return cast(PreTrainedModel, network).eval()
 
 
 def _check_sizes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
