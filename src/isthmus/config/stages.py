@@ -28,6 +28,8 @@ ObjectiveName = Literal[
     "masked_pixels",
     "masked_tokens",
     "reconstruction",
+    "uniform_codes",
+    "even_codes",
     "classification",
     "matching",
     "captioning",

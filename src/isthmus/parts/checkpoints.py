@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -122,12 +122,14 @@ def load_network(
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
+    _check_sizes(source.name, found["mismatched_keys"])
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(
@@ -135,6 +137,15 @@ def load_network(
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
         )
     return cast(PreTrainedModel, network).eval()
+
+
+def _check_sizes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    other = [f"{key} is {tuple(there)}, expected {tuple(due)}" for key, there, due in sorted(mismatched)]
+    if other:
+        raise CheckpointError(
+            f"the weights of '{name}' have other sizes than its config.json says: {'; '.join(other[:4])}"
+            f"{f' and {len(other) - 4} more' if len(other) > 4 else ''}; restore both from one copy"
+        )
 
 
 def four_bit_settings() -> BitsAndBytesConfig:

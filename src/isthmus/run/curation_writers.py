@@ -25,8 +25,7 @@ def local_writer(by: WriterOptions, options: RunOptions) -> LocalWriter:
     """Open what `--local` names.
 
     Raises:
-        UsageError: It is not there, or another kind of model, or a recipe's with random weights.
-        MachineError: What the recipe names is not on this machine.
+        UsageError: It is not there, another kind of model, or a recipe's with random weights.
         CheckpointError: It is a run that is not finished, or damaged.
         RecipeError: It is a recipe with mistakes.
     """
@@ -36,13 +35,13 @@ def local_writer(by: WriterOptions, options: RunOptions) -> LocalWriter:
         model, processor = workshop.model, workshop.processor
     elif _is_recipe(by.local):
         model, processor = _named(by.local, options)
-    elif by.local.is_dir():
-        model, processor = _opened(by.local, by.template, options)
-    else:
+    elif not by.local.is_dir():
         raise UsageError(
-            f"--local is '{by.local}', which is no folder; expected a Hugging Face folder of a language model, a run, "
-            "or a recipe"
+            f"--local is '{by.local}', which is no folder and no recipe; expected a Hugging Face folder of a language "
+            "model, a run, or a recipe"
         )
+    else:
+        model, processor = _opened(by.local, by.template, options)
     return writer_of(
         model,
         processor,

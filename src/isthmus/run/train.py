@@ -30,7 +30,7 @@ from isthmus.run.capfilt_stage import filter_captions, made_source
 from isthmus.run.directory import TEMPLATE, RunDirectory, read_json, replace_json
 from isthmus.run.instruct_stage import write_data
 from isthmus.run.progress import Progress, announce
-from isthmus.run.rehearse import rehearse
+from isthmus.run.rehearsal import rehearse
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
 from isthmus.run.sitting import Sitting

@@ -1,4 +1,4 @@
-"""`isthmus train --dry-run`: build all models of a recipe, and take one batch of each stage through them."""
+"""A dry run: all models are built and one batch of each stage is read and encoded, nothing is trained or written."""
 
 from typing import Any, cast
 
@@ -17,11 +17,7 @@ from isthmus.training.parameters import TrainableModule, set_trainable
 
 
 def rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
-    """Build everything and look at one batch of each stage that trains.
-
-    Raises:
-        IsthmusError: Whatever would stop the run before its first step.
-    """
+    """Build everything and look at one batch of each stage."""
     stages: list[dict[str, Any]] = [
         {"name": stage.name, "steps": 0, "loss": None, "seconds": 0.0, "trainable": 0}
         for stage in recipe.stages
