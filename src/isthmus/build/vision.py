@@ -126,7 +126,11 @@ def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> Vi
     source = source_of(config.name, config.revision, origin, path=_NAME)
     with reading(config.name, _NAME, origin, block="model.vision"):
         encoder = load_vision_encoder(
-            source, config.features, layer=config.layer, final_norm=config.final_norm
+            source,
+            config.features,
+            layer=config.layer,
+            final_norm=config.final_norm,
+            joined=config.joined,
         )
         if config.alpha:
             mark_regions(encoder)

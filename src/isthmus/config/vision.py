@@ -30,6 +30,9 @@ class PretrainedVision(Settings):
     behind it is built. null: the last layer, and the model is built whole, with heads that nothing reads."""
     features: Features = "patches"
     """Which outputs are used."""
+    joined: Annotated[tuple[int, ...], Field(strict=False)] = ()
+    """Layers of a convolutional network (0 the first) whose outputs are joined to the last one's, averaged over the
+    pixels of each grid position."""
     final_norm: bool = True
     """Whether the model's own last normalisation is applied to them; false at every layer but the last."""
     alpha: bool = False
