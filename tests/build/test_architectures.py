@@ -63,6 +63,7 @@ PUBLISHED = {
     "facebook/opt-6.7b": 6_658_473_984,
     "google/flan-t5-xl": 2_849_757_184,
     "Salesforce/blip2-opt-2.7b": 3_744_679_936,
+    "google-bert/bert-base-uncased": 109_482_240,
 }
 LANGUAGE = {"gpt2", "llama", "mistral", "gemma", "mpt", "gpt_neox", "opt"}
 VISION_ONLY = {

@@ -56,7 +56,7 @@ def refusal(text: str, *overrides: str) -> list[str]:
         ("rows: captions", "rows: caption", "rows: captions",
          "stages.0.rows: found 'caption', allowed: captions, questions, conversations, text, text_answers, regions, pictures, classes; did you mean 'captions'?"),
         ("next_token: 1.0", "next_tokn: 1.0", "objective: {next_token: 1.0}",
-         "stages.0.objective.next_tokn: found 'next_tokn', allowed: next_token, contrastive, sigmoid, masked_pixels, masked_tokens, reconstruction, classification, matching, captioning; did you mean 'next_token'?"),
+         "stages.0.objective.next_tokn: found 'next_tokn', allowed: next_token, contrastive, sigmoid, masked_pixels, masked_tokens, reconstruction, uniform_codes, even_codes, classification, matching, captioning; did you mean 'next_token'?"),
         ("train: [connector]", "train: []", "train: [connector]",
          "stages.0.train: found [], allowed: at least 1 of them"),
         ("train: [connector]", "train: connector", "train: [connector]",

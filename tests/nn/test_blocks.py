@@ -131,3 +131,28 @@ def test_pooling_a_grid_averages_windows() -> None:
     assert torch.equal(pool_grid(patches, 2)[0], expected)
     with pytest.raises(ValueError, match="15 tokens are no square grid"):
         pool_grid(patches[:, :15], 2)
+
+
+@pytest.mark.parametrize(
+    "how", ["plain", "masked", "causal", "causal and masked", "biased", "key without bias"]
+)
+def test_a_transformer_that_lets_one_token_leave_gives_what_it_has_there(how: str) -> None:
+    torch.manual_seed(0)
+    shape = TransformerShape(width=32, num_layers=2, num_heads=4, key_bias=how != "key without bias")
+    transformer, tokens, places = (
+        Transformer(shape),
+        torch.randn(3, 7, 32, requires_grad=True),
+        torch.tensor([0, 6, 3]),
+    )
+    mask = torch.ones(3, 7, dtype=torch.bool) if "masked" in how else None
+    if mask is not None:
+        mask[2, 4:], mask[1, 2] = False, False
+    bias = torch.randn(4, 7, 7) if how == "biased" else None
+    learned = [tokens, *transformer.parameters()]
+    whole = transformer(tokens, mask, causal="causal" in how, bias=bias)[torch.arange(3), places]
+    alone = transformer(tokens, mask, causal="causal" in how, bias=bias, places=places)[:, 0]
+    assert (whole - alone).abs().max() < CLOSE
+    weights = torch.linspace(-1, 1, whole.numel()).reshape(whole.shape)
+    expected, found = (torch.autograd.grad((one * weights).sum(), learned) for one in (whole, alone))
+    # Largest difference of gradients up to 30: 9e-6.
+    assert max((one - other).abs().max() for one, other in zip(expected, found, strict=True)) < 5e-5

@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 """Logits and losses near 1 were bit-equal in float32, gradients within 4.2e-9; other processors may round otherwise."""
 
 
-def config_here(weights: str | None = None, **changes: int) -> MaskedImageModel:
+def config_here(weights: str | None = None, **changes: float) -> MaskedImageModel:
     sizes = {"image_size": 32, "patch": 8, "width": 32, "layers": 2, "heads": 4} | changes
     form = {"positions": "none", "relative": True, "mask_token": True, "key_bias": False, "layer_scale": 0.1}
     return MaskedImageModel(
@@ -34,7 +34,7 @@ def config_here(weights: str | None = None, **changes: int) -> MaskedImageModel:
     )
 
 
-def twin() -> BeitForMaskedImageModeling:
+def twin(drop_path: float = 0.0) -> BeitForMaskedImageModeling:
     torch.manual_seed(1)
     config = BeitConfig(
         hidden_size=32,
@@ -49,6 +49,7 @@ def twin() -> BeitForMaskedImageModeling:
         use_shared_relative_position_bias=True,
         use_mean_pooling=True,
         initializer_range=0.2,
+        drop_path_rate=drop_path,
     )
     made = BeitForMaskedImageModeling(config).eval()
     for name, parameter in made.named_parameters():
@@ -95,6 +96,22 @@ def test_logits_loss_and_gradients_are_those_of_transformers(folder: Path) -> No
         assert here is not None
         assert (here - there.grad).abs().max() < TOLERANCE, name
     assert all(parameter.grad is None for parameter in model.parts()["tokenizer"].parameters())
+
+
+def test_in_training_the_same_pictures_lose_the_same_updates(folder: Path) -> None:
+    theirs, model = twin(0.5).train(), build_model(config_here(str(folder), layers=2, drop_path=0.5)).train()
+    pixels = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    masked = torch.rand(6, 16, generator=torch.Generator().manual_seed(3)) < 0.4
+    batch = Batch(sample_ids=tuple("abcdef"), pixels=pixels, masked=masked)
+    found = []
+    for seed in (4, 4, 5):
+        torch.manual_seed(seed)
+        told = theirs(pixels, bool_masked_pos=masked).logits
+        torch.manual_seed(seed)
+        found.append(model.encode(batch).predictions)
+        assert (found[-1] - told).abs().max() < TOLERANCE
+    assert torch.equal(found[0], found[1])
+    assert (found[0] - found[2]).abs().max() > 0.01
 
 
 def test_relative_positions_by_brute_force() -> None:

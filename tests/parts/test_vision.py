@@ -45,7 +45,8 @@ def test_vit_gives_the_tokens_it_is_asked_for() -> None:
     for features, part in (("patches", tokens[:, 1:]), ("cls", tokens[:, :1])):
         other = ViT(image_size=32, patch=8, shape=shape, features=features).eval()
         other.load_state_dict(everything.state_dict())
-        assert torch.equal(other(pixels), part)
+        # For CLS alone the last block multiplies smaller matrices; largest difference seen: 4.8e-7.
+        assert (other(pixels) - part).abs().max() < 2e-6
         assert other.num_tokens(Size(32, 32)) == part.shape[1]
     assert everything(torch.randn(1, 3, 16, 48)).shape == (1, 13, 16), (
         "other sizes get interpolated positions"

@@ -77,3 +77,14 @@ def test_lit_trains_the_text_side_alone() -> None:
     assert stage["frozen"] == said["parts"]["vision"] == 86_389_248 - 768 * 769, (
         "ViT-B/16 without its pooling layer"
     )
+
+
+def test_lit_reads_with_bert() -> None:
+    """BERT-base is published with a pooling layer, whose place a projection of the same size takes."""
+    said, own = shown("lit_bert"), shown("lit_bert", "model.text.head_bias=false")
+    pooling = 768 * 768 + 768
+    assert said["parts"]["text"] == 109_482_240 - pooling + (768 * 768 + 768)
+    assert own["parts"]["text"] == 109_482_240 - pooling + 768 * 768
+    (stage,) = said["stages"]
+    assert (stage["parts"], stage["trainable"]) == (["text", "scale"], said["parts"]["text"] + 1)
+    assert stage["frozen"] == said["parts"]["vision"] == shown("lit")["parts"]["vision"]

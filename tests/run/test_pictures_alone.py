@@ -35,8 +35,8 @@ BEIT = (
     f"name: small-beit\nseed: 3\n{small.DATA}models:\n"
     "  codes: {kind: visual_tokenizer, image_size: 32, tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}}\n"
     "  see:\n    kind: masked_image_model\n"
-    "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, positions: none, relative: true,\n"
-    "      mask_token: true, key_bias: false, layer_scale: 0.1, features: all}\n"
+    "    vision: {kind: vit, image_size: 32, patch: 8, width: 16, layers: 2, heads: 2, positions: none, relative: true,\n"
+    "      mask_token: true, key_bias: false, layer_scale: 0.1, drop_path: 0.3, features: all}\n"
     "    predictor: {kind: codes}\n    masking: {kind: blockwise, patches: 6, least_block: 2}\n"
     "    tokenizer: {kind: dvae, vocabulary: 12, patch: 8, width: 16}\nfinal: see\nstages:\n"
     + small.stage("tokenize", "tokenizer", "pictures", objective="{reconstruction: 1.0}", model="codes")
@@ -157,8 +157,10 @@ def test_what_is_listed_as_fresh_begins_anew_after_a_stage_of_the_same_model(tmp
 
 
 def test_a_visual_tokenizer_alone_is_judged(tmp_path: Path) -> None:
+    objectives = "{reconstruction: 1.0, uniform_codes: 0.01, even_codes: 0.1}"
     stages = BEIT.index("  - {kind: train, name: pretrain")
-    text = BEIT[:stages].replace("final: see\n", "") + BEIT[BEIT.index("evaluation:") :]
+    text = BEIT[:stages].replace("{reconstruction: 1.0}", objectives)
+    text = text.replace("final: see\n", "") + BEIT[BEIT.index("evaluation:") :]
     see = text.index("  see:\n")
     text = text[:see] + text[text.index("stages:") :]
     recipe = small.written(tmp_path / "r.yaml", text)
@@ -166,6 +168,11 @@ def test_a_visual_tokenizer_alone_is_judged(tmp_path: Path) -> None:
     assert made.code == 0, made.err
     judged = small.isthmus("evaluate", tmp_path / "run", "--json").json
     assert set(judged["controls"]) == {"one_colour"}
+    lines = (tmp_path / "run" / "tokenize" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    step = next(one for one in map(json.loads, lines) if one["kind"] == "train")
+    assert 0 < step["even_codes"] < step["uniform_codes"] < 2.5, "ln 12 = 2.48 is the most"
+    parts = step["reconstruction"] + 0.01 * step["uniform_codes"] + 0.1 * step["even_codes"]
+    assert step["loss"] == pytest.approx(parts, rel=1e-5)
 
 
 def test_beit_counts_as_published() -> None:
@@ -222,6 +229,13 @@ def test_a_classifier_is_judged_with_controls(tmp_path: Path) -> None:
             BEIT.replace("train: [vision, predictor]", "train: [vision, predictor, tokenizer]"),
             2,
             "no gradient",
+        ),
+        (
+            BEIT.replace(
+                "{reconstruction: 1.0}", "{reconstruction: 1.0, even_codes: 0.1}, micro_batch_size: 4"
+            ),
+            2,
+            "counts the codes of the whole batch",
         ),
         (BEIT.replace("least_block: 2", "least_block: 7"), 2, "found 7, allowed: at most 6"),
         (BEIT.replace("patches: 6", "patches: 16"), 2, "fewer than all 16 patches"),

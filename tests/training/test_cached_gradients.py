@@ -11,6 +11,7 @@ from torch.nn import functional
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded, Objective, Progress, Term
 from isthmus.core.randomness import seed_of
+from isthmus.nn.drop_path import DropPath
 from isthmus.objectives.contrastive import Contrastive
 from isthmus.objectives.sigmoid import Sigmoid
 from isthmus.training.optimizer import OptimizerSettings
@@ -108,6 +109,18 @@ def test_with_dropout_the_gradient_is_that_of_one_big_graph(
 ) -> None:
     found = trained(PairModel(), PairStream(rows), weights)
     assert_alike(found, written_out(PairModel(), PairStream(rows).micro_batches(0), weights))
+
+
+def test_updates_that_are_left_out_are_left_out_in_both_passes() -> None:
+    rows, weights = (4, 5, 3), {"contrastive": 1.0, "sigmoid": 0.3}
+
+    def model() -> PairModel:
+        made = PairModel()
+        made.image[2] = DropPath(0.4)
+        return made
+
+    found = trained(model(), PairStream(rows), weights)
+    assert_alike(found, written_out(model(), PairStream(rows).micro_batches(0), weights))
 
 
 def test_dropout_is_on_and_each_micro_batch_has_its_own() -> None:

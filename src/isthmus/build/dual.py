@@ -1,15 +1,25 @@
 """Dual encoders from a recipe: image head, text encoder, and what compares their vectors."""
 
-from isthmus.build.checkpoints import Origin
+from typing import assert_never
+
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.dual_weights import fill_dual_encoder
 from isthmus.build.vision import build_vision, vit_shape
-from isthmus.config.dual import DualEncoder, ImageHead, PretrainedTokenizer, TransformerText
+from isthmus.config.dual import (
+    DualEncoder,
+    ImageHead,
+    PretrainedText,
+    PretrainedTokenizer,
+    Text,
+    TransformerText,
+)
 from isthmus.config.vision import Vision, VitVision
 from isthmus.core.errors import RecipeError
 from isthmus.data.text import pad_id_of
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
 from isthmus.nn.transformer import TransformerShape
+from isthmus.parts.language.pretrained_text import PretrainedTextEncoder, load_text_network
 from isthmus.parts.language.text_encoder import TextEncoder, TokenIds
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.head import HeadDropout, MapHead
@@ -30,7 +40,7 @@ def build_dual_encoder(
     model = DualEncoderModel(
         vision=vision,
         image_head=_image_head(config.image_head, config.vision, built=vision, embed_dim=config.embed_dim),
-        text=_text_encoder(config.text, embed_dim=config.embed_dim, tokenizer=tokenizer),
+        text=_text_encoder(config.text, origin, embed_dim=config.embed_dim, tokenizer=tokenizer),
         scale_init=config.scale_init,
         bias_init=config.bias_init,
     )
@@ -63,8 +73,20 @@ def _image_head(
     )
 
 
-def _text_encoder(config: TransformerText, *, embed_dim: int, tokenizer: Tokenizer | None) -> TextEncoder:
+def _text_encoder(
+    config: Text, origin: Origin, *, embed_dim: int, tokenizer: Tokenizer | None
+) -> TextEncoder | PretrainedTextEncoder:
     """The text side; without a tokenizer it has the recipe's largest vocabulary."""
+    match config:
+        case TransformerText():
+            return _transformer(config, embed_dim=embed_dim, tokenizer=tokenizer)
+        case PretrainedText():
+            return _pretrained(config, origin, embed_dim=embed_dim, tokenizer=tokenizer)
+        case _:
+            assert_never(config)
+
+
+def _transformer(config: TransformerText, *, embed_dim: int, tokenizer: Tokenizer | None) -> TextEncoder:
     shape = TransformerShape(
         width=config.width,
         num_layers=config.layers,
@@ -83,6 +105,27 @@ def _text_encoder(config: TransformerText, *, embed_dim: int, tokenizer: Tokeniz
         rarity=config.rarity,
         head_bias=config.head_bias,
     )
+
+
+def _pretrained(
+    config: PretrainedText, origin: Origin, *, embed_dim: int, tokenizer: Tokenizer | None
+) -> PretrainedTextEncoder:
+    path = "model.text.name"
+    source = source_of(config.name, config.revision, origin, path=path)
+    with reading(config.name, path, origin, block="model.text"):
+        encoder = PretrainedTextEncoder(
+            network=load_text_network(source),
+            embed_dim=embed_dim,
+            context=config.context,
+            pool=config.pool,
+            head_bias=config.head_bias,
+        )
+    if tokenizer is not None and len(tokenizer) > encoder.vocabulary:
+        raise RecipeError(
+            f"{path}: the tokenizer of '{config.name}' has {len(tokenizer)} ids, but its network has vectors "
+            f"for {encoder.vocabulary}; give a folder whose tokenizer is that of its weights"
+        )
+    return encoder
 
 
 def _token_ids(config: TransformerText, tokenizer: Tokenizer | None) -> TokenIds:

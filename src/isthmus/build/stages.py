@@ -22,6 +22,7 @@ from isthmus.models.visual_tokenizer import VisualTokenizerModel
 from isthmus.objectives.captioning import Captioning
 from isthmus.objectives.classification import Classification
 from isthmus.objectives.contrastive import Contrastive
+from isthmus.objectives.even_codes import EvenCodes
 from isthmus.objectives.masked_pixels import MaskedPixels
 from isthmus.objectives.masked_tokens import MaskedTokens
 from isthmus.objectives.matching import Matching
@@ -29,6 +30,7 @@ from isthmus.objectives.momentum_contrastive import MomentumContrastive
 from isthmus.objectives.next_token import NextToken
 from isthmus.objectives.reconstruction import Reconstruction
 from isthmus.objectives.sigmoid import Sigmoid
+from isthmus.objectives.uniform_codes import UniformCodes
 from isthmus.training.optimizer import OptimizerSettings
 from isthmus.training.settings import StageSettings
 
@@ -127,6 +129,10 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
             if not isinstance(candidate, VisualTokenizerModel):
                 raise _unfit(name, stage, model)
             return Reconstruction()
+        case "uniform_codes" | "even_codes":
+            if not isinstance(candidate, VisualTokenizerModel):
+                raise _unfit(name, stage, model)
+            return UniformCodes() if name == "uniform_codes" else EvenCodes()
         case "classification":
             return Classification(label_smoothing=stage.label_smoothing)
         case "contrastive":

@@ -7,7 +7,7 @@ from typing import assert_never
 from isthmus.build.names import locate
 from isthmus.build.sources import build_source
 from isthmus.config.data import SceneSource, Source
-from isthmus.config.dual import PretrainedTokenizer, TextTokenizer
+from isthmus.config.dual import PretrainedText, PretrainedTokenizer, Text, TextTokenizer
 from isthmus.config.language import (
     EncoderDecoderLanguage,
     Language,
@@ -15,7 +15,7 @@ from isthmus.config.language import (
     PretrainedLanguage,
     TrainedTokenizer,
 )
-from isthmus.config.med import Med
+from isthmus.config.med import Med, MedText
 from isthmus.config.model import (
     Classifier,
     DualEncoder,
@@ -25,7 +25,7 @@ from isthmus.config.model import (
     VisionLanguageModel,
     VisualTokenizer,
 )
-from isthmus.config.qformer import QFormerPretrainer
+from isthmus.config.qformer import QFormerPretrainer, QFormerText
 from isthmus.core.errors import MachineError, RecipeError
 from isthmus.data.scenes import read_words, words
 from isthmus.data.templates import EOC, ChatTemplate
@@ -53,7 +53,7 @@ def build_tokenizer(
         case VisionLanguageModel() | LanguageModel():
             tokenizer = _of_language(model.language, data, network_allowed)
         case DualEncoder() | QFormerPretrainer() | Med():
-            tokenizer = _of_text(model.text.tokenizer, data, network_allowed)
+            tokenizer = _of_text(model.text, data, network_allowed)
         case MaskedImageModel() | VisualTokenizer() | Classifier():
             return None
         case _:
@@ -73,8 +73,12 @@ def _of_language(language: Language, data: Mapping[str, Source], network_allowed
             assert_never(language)
 
 
-def _of_text(config: TextTokenizer, data: Mapping[str, Source], network_allowed: bool) -> Tokenizer:
-    match config:
+def _of_text(
+    text: Text | QFormerText | MedText, data: Mapping[str, Source], network_allowed: bool
+) -> Tokenizer:
+    if isinstance(text, PretrainedText):
+        return _published(text.name, text.revision, "model.text.name", network_allowed)
+    match config := text.tokenizer:
         case TrainedTokenizer():
             return _trained(config, data)
         case PretrainedTokenizer():

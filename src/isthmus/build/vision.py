@@ -51,6 +51,7 @@ def vit_shape(config: VitVision) -> TransformerShape:
         activation=config.activation,
         key_bias=config.key_bias,
         layer_scale=config.layer_scale,
+        drop_path=config.drop_path,
     )
 
 

@@ -84,6 +84,30 @@ class TransformerText(Settings):
         return self
 
 
+class PretrainedText(Settings):
+    """A Hugging Face BERT with its own tokenizer, and a projection behind it (LiT; Zhai et al., 2022).
+
+    Its pooling layer, which was made to tell whether two sentences follow each other, is not built; dropout is what the
+    checkpoint says.
+    """
+
+    kind: Literal["pretrained"] = "pretrained"
+    name: str
+    """A folder (`${shared}/models/…`) or a hub name; the tokenizer lies beside the weights."""
+    revision: str | None = None
+    """The commit of a hub model; null: the newest."""
+    context: Count
+    """Longest text in tokens; at most as many as the checkpoint has positions."""
+    pool: Literal["first", "mean"] = "first"
+    """Which vector stands for the text: that of `[CLS]`, the first token, or the mean over all tokens."""
+    head_bias: bool = False
+    """Whether the projection to `embed_dim` has a bias (LiT's has)."""
+
+
+Text = Annotated[TransformerText | PretrainedText, Field(discriminator="kind")]
+"""The text encoder."""
+
+
 class DualEncoder(ModelSettings):
     """An image encoder and a text encoder that meet in one space (CLIP, Radford et al., 2021)."""
 
@@ -92,7 +116,7 @@ class DualEncoder(ModelSettings):
     """Image to patches."""
     image_head: ImageHead
     """Patches to one vector."""
-    text: TransformerText
+    text: Text
     """Text to one vector."""
     embed_dim: Count
     """Entries of the vectors that are compared."""
@@ -131,6 +155,11 @@ class DualEncoder(ModelSettings):
             mistakes.append(Mistake(path=("image_head", "projection"), found="false", allowed=allowed))
         if self.weights is not None and vit is None:
             allowed = "null, because these weights fill a vision encoder of kind vit; a pretrained one brings its own"
+            mistakes.append(Mistake(path=("weights",), found=f"'{self.weights}'", allowed=allowed))
+        if self.weights is not None and isinstance(self.text, PretrainedText):
+            allowed = (
+                "null, because these weights fill a text encoder of kind transformer; a BERT has its own"
+            )
             mistakes.append(Mistake(path=("weights",), found=f"'{self.weights}'", allowed=allowed))
         refuse(mistakes)
         return self

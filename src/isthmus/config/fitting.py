@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
+from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual, fitting_instruct
 from isthmus.config.base import Mistake, one_of
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import MixtureSource, Source
+from isthmus.config.dual import PretrainedText
 from isthmus.config.evaluation import Evaluation
+from isthmus.config.instruct import InstructStage
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.med import Med
 from isthmus.config.model import (
@@ -26,7 +29,7 @@ OBJECTIVES = {
     "dual_encoder": ("contrastive", "sigmoid"),
     "language_model": ("next_token",),
     "masked_image_model": ("masked_pixels", "masked_tokens"),
-    "visual_tokenizer": ("reconstruction",),
+    "visual_tokenizer": ("reconstruction", "uniform_codes", "even_codes"),
     "classifier": ("classification",),
     "qformer_pretrainer": ("contrastive", "matching", "captioning"),
     "med": ("contrastive", "matching", "captioning"),
@@ -80,8 +83,11 @@ def mistakes_between(
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
         mistakes += _names_of_stages(index, stage, stages[:index])
-        if not isinstance(stage, TrainStage):
+        if isinstance(stage, CapfiltStage):
             mistakes += fitting_capfilt.mistakes(index, stage, models, stages[:index], data)
+            continue
+        if isinstance(stage, InstructStage):
+            mistakes += fitting_instruct.mistakes(index, stage, models, stages[:index])
             continue
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
@@ -114,7 +120,7 @@ def tokenizer_of(model: Model) -> tuple[tuple[str, ...], TrainedTokenizer] | Non
     """The tokenizer that has to be trained first and where it stands in the model's block, or None."""
     match model:
         case DualEncoder() | QFormerPretrainer() | Med():
-            tokenizer = model.text.tokenizer
+            tokenizer = None if isinstance(model.text, PretrainedText) else model.text.tokenizer
             return (("text", "tokenizer"), tokenizer) if isinstance(tokenizer, TrainedTokenizer) else None
         case VisionLanguageModel() | LanguageModel():
             if isinstance(model.language, LlamaLanguage):
@@ -134,6 +140,8 @@ def _names(
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
+        if isinstance(stage, InstructStage):
+            continue
         made = fitting_capfilt.made_by(stages[:index])
         mine: list[tuple[tuple[str | int, ...], str]] = [(("stages", index, "data"), stage.data)]
         if isinstance(stage, TrainStage) and stage.validation is not None:
@@ -194,14 +202,9 @@ def _stage(
     if any(name in stage.objective for name in COMPARING) and stage.batch_size < 2:
         allowed = "2 or more, because a picture is compared with the texts of others"
         yield Mistake(path=(*path, "batch_size"), found=str(stage.batch_size), allowed=allowed)
-    remembers = isinstance(model, Med) and model.momentum is not None and "contrastive" in stage.objective
-    if stage.micro_batch_size not in (None, stage.batch_size) and (
-        remembers or "matching" in stage.objective
-    ):
-        allowed = "null, because hard negatives are drawn from the whole batch"
-        if "matching" not in stage.objective:
-            allowed = "null, because model.momentum compares the whole batch with what it remembers"
-        yield Mistake(path=(*path, "micro_batch_size"), found=str(stage.micro_batch_size), allowed=allowed)
+    if stage.micro_batch_size not in (None, stage.batch_size) and (why := _whole_batch(stage, model)):
+        place, found = (*path, "micro_batch_size"), str(stage.micro_batch_size)
+        yield Mistake(path=place, found=found, allowed=f"null, because {why}")
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)
@@ -219,6 +222,15 @@ def _stage(
         if word not in ROWS[model.kind]:
             allowed = f"{one_of(ROWS[model.kind])} (model.kind is {model.kind})"
             yield Mistake(path=(*path, *below), found=f"'{word}'", allowed=allowed, choices=ROWS[model.kind])
+
+
+def _whole_batch(stage: TrainStage, model: Model) -> str | None:
+    """Why a stage's batches cannot be looked at in parts, or None."""
+    if "matching" in stage.objective:
+        return "hard negatives are drawn from the whole batch"
+    if isinstance(model, Med) and model.momentum is not None and "contrastive" in stage.objective:
+        return "model.momentum compares the whole batch with what it remembers"
+    return "even_codes counts the codes of the whole batch" if "even_codes" in stage.objective else None
 
 
 def _sigmoid(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:

@@ -60,9 +60,10 @@ class WriterOptions:
     ] = None
     model: Annotated[str | None, "The model's name at the endpoint."] = None
     key_variable: Annotated[str, "The environment variable that holds the endpoint's key."] = "OPENAI_API_KEY"
-    local: Annotated[Path | None, "A Hugging Face folder of a causal language model, or a run of ours."] = (
-        None
-    )
+    local: Annotated[
+        Path | None,
+        "A Hugging Face folder of a causal language model, a run of ours, or a recipe such as instruct_data.",
+    ] = None
     template: Annotated[str, "The chat template of a --local folder."] = "plain"
     max_tokens: Annotated[int, "Longest reply, in tokens."] = 1024
     temperature: Annotated[float, "Divides the logits when drawing; 0 takes the likeliest token."] = 0.7

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.config.base import Mistake, one_of
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.masked import DallECodes, MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
 from isthmus.config.stages import Stage, TrainStage
@@ -37,7 +38,7 @@ def _wrong_names(names: tuple[str, ...], stages: Sequence[Stage]) -> Iterator[Mi
             allowed = f"another name, because a run keeps other things in the folders {one_of(_TAKEN)}"
             yield Mistake(path=("stages", index, "name"), found=f"'{stage.name}'", allowed=allowed)
         path = ("stages", index, "model")
-        if not isinstance(stage, TrainStage):
+        if isinstance(stage, CapfiltStage):
             continue
         if not names and stage.model is not None:
             allowed = "null, because this recipe has one model"

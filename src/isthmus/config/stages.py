@@ -19,6 +19,7 @@ from isthmus.config.base import (
 )
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import Rows
+from isthmus.config.instruct import InstructStage
 
 ObjectiveName = Literal[
     "next_token",
@@ -27,6 +28,8 @@ ObjectiveName = Literal[
     "masked_pixels",
     "masked_tokens",
     "reconstruction",
+    "uniform_codes",
+    "even_codes",
     "classification",
     "matching",
     "captioning",
@@ -166,5 +169,5 @@ class TrainStage(Settings):
         return self
 
 
-Stage = Annotated[TrainStage | CapfiltStage, Field(discriminator="kind")]
+Stage = Annotated[TrainStage | CapfiltStage | InstructStage, Field(discriminator="kind")]
 """One entry of `stages`: it trains, or it makes data."""

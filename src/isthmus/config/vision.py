@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Mistake, Positive, Settings, refuse, undivided
+from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse, undivided
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
 """Which outputs are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
@@ -70,6 +70,9 @@ class VitVision(Settings):
     """Whether keys have biases, as queries and values do; BEiT's have none."""
     layer_scale: Positive | None = None
     """What each block's updates are multiplied by at first, by learned numbers; 0.1 in BEiT; null: they are not."""
+    drop_path: Fraction = 0.0
+    """Share of pictures that the last block does not update in training (stochastic depth, Huang et al., 2016); it
+    rises evenly from 0 in the first block; 0.1 in BEiT."""
     last_norm: Literal["layer", "rms"] = "layer"
     """The normalisation behind the last block: a layer norm, or RMSNorm (Zhang and Sennrich, 2019)."""
     pre_norm: bool = False

@@ -13,6 +13,7 @@ from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded, Progress
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
+from isthmus.parts.language.pretrained_text import PretrainedTextEncoder
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.head import ImageHead, MapHead
@@ -50,7 +51,7 @@ class DualEncoder(Model):
         *,
         vision: VisionEncoder,
         image_head: ImageHead | MapHead,
-        text: TextEncoder,
+        text: TextEncoder | PretrainedTextEncoder,
         scale_init: float = 1 / 0.07,
         bias_init: float | None = None,
     ) -> None:

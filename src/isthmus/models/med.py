@@ -150,14 +150,23 @@ class Med(Model):
 
     @torch.no_grad()
     def slow_vectors(self, batch: Batch) -> SlowVectors:
-        """What the slow copies of both encoders give; while the model trains, it is remembered after the step."""
+        """What the slow copies of both encoders give; while the model trains, it is remembered after the step.
+
+        In training every process that takes part has to call this for its own rows.
+        """
         assert self.momentum is not None
         images, texts = functional_call(self, self.momentum.copies(), (batch,))
+        first_image, first_text = 0, 0
+        if self.training:
+            images, first_image = self.momentum.every(images)
+            texts, first_text = self.momentum.every(texts)
         slow = SlowVectors(
             images=images,
             texts=texts,
             earlier_images=self.momentum.images(),
             earlier_texts=self.momentum.texts(),
+            first_image=first_image,
+            first_text=first_text,
         )
         if self.training:
             self._given.append(slow)

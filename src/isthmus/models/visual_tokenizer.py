@@ -30,9 +30,10 @@ class VisualTokenizerModel(Model):
         return {"tokenizer": self.tokenizer}
 
     def encode(self, batch: Batch) -> Encoded:
-        """The pictures read back."""
+        """The pictures read back, and the scores of codes that they were read back from."""
         assert batch.pixels is not None
-        return Encoded(pictures=self.tokenizer(batch.pixels))
+        scores, pictures = self.tokenizer(batch.pixels)
+        return Encoded(pictures=pictures, predictions=scores)
 
     def after_step(self, progress: Progress) -> None:
         """Make the choice of codes harder, from a temperature of 1 towards 1/16."""

@@ -1,10 +1,12 @@
-"""Multi-head attention over PyTorch's scaled dot product (Vaswani et al., 2017, section 3.2)."""
+"""Multi-head attention (Vaswani et al., 2017, section 3.2)."""
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+
+from isthmus.nn.scaled_products import attend
 
 
 def check_heads(width: int, num_heads: int) -> None:
@@ -48,22 +50,56 @@ class SelfAttention(nn.Module):
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
         bias: Float[Tensor, "head token key"] | None = None,
-    ) -> Float[Tensor, "batch token dim"]:
+        places: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch query dim"]:
         """Mix the tokens; positions where `mask` is False are not attended to.
 
-        `bias` is added to each head's scores; with it every token sees every other.
+        `bias` is added to each head's scores; with it every token sees every other. With `places` only
+        the token there asks in each row, and the others' queries are not computed.
         """
         assert bias is None or (mask is None and not causal)
+        if places is not None and bias is None and self.query_value_bias is None:
+            return self._asked(tokens, mask, causal, places)
         query, key, value = self._projected(tokens)
-        mixed = functional.scaled_dot_product_attention(
+        mixed = attend(
             query,
             key,
             value,
-            attn_mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and mask is None,
+            mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
+            causal=causal and mask is None,
+            dropout=self.dropout if self.training else 0.0,
         )
-        return self.out(rearrange(mixed, "batch head token dim -> batch token (head dim)"))
+        mixed = rearrange(mixed, "batch head token dim -> batch token (head dim)")
+        return self.out(mixed if places is None else tokens_at(mixed, places))
+
+    def _asked(
+        self,
+        tokens: Float[Tensor, "batch token dim"],
+        mask: Bool[Tensor, "batch token"] | None,
+        causal: bool,
+        places: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch 1 dim"]:
+        """What the tokens at the places gather."""
+        width = tokens.shape[2]
+        bias = self.qkv.bias
+        first, rest = (None, None) if bias is None else (bias[:width], bias[width:])
+        query = rearrange(
+            functional.linear(tokens_at(tokens, places), self.qkv.weight[:width], first),
+            "batch 1 (head dim) -> batch head 1 dim",
+            head=self.num_heads,
+        )
+        key, value = rearrange(
+            functional.linear(tokens, self.qkv.weight[width:], rest),
+            "batch token (two head dim) -> two batch head token dim",
+            two=2,
+            head=self.num_heads,
+        )
+        if causal:
+            past = torch.arange(tokens.shape[1], device=places.device) <= places.unsqueeze(1)
+            mask = past if mask is None else mask & past
+        seen = None if mask is None else rearrange(mask, "batch token -> batch 1 1 token")
+        mixed = attend(query, key, value, mask=seen, dropout=self.dropout if self.training else 0.0)
+        return self.out(rearrange(mixed, "batch head 1 dim -> batch 1 (head dim)"))
 
     def weights(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch head token key"]:
         """How much each token takes from each, as shares that add up to 1 over the keys."""
@@ -85,6 +121,14 @@ class SelfAttention(nn.Module):
         assert self.query_value_bias is not None
         query, value = self.query_value_bias
         return torch.cat([query, torch.zeros_like(query), value])
+
+
+def tokens_at(
+    tokens: Float[Tensor, "batch token dim"], places: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch 1 dim"]:
+    """One token of each row."""
+    index = rearrange(places, "batch -> batch 1 1").expand(-1, 1, tokens.shape[2])
+    return tokens.gather(1, index)
 
 
 def _allowed(
@@ -145,7 +189,7 @@ class CrossAttention(nn.Module):
             self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
         )
         mask = None if seen is None else rearrange(seen, "batch query token -> batch 1 query token")
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = attend(query, key, value, mask=mask)
         return self.out(rearrange(mixed, "batch head query dim -> batch query (head dim)"))
 
     def forward(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.nn.attention import check_heads
+from isthmus.nn.scaled_products import attend
 
 NORM_EPS = 1e-12
 """Epsilon of BERT's layer norms."""
@@ -74,14 +75,12 @@ class PostNormAttention(nn.Module):
         allowed: Bool[Tensor, "batch query token"] | None = None,
     ) -> Float[Tensor, "batch query dim"]:
         """Let each token read what it may; each must be allowed at least one."""
-        mixed = functional.scaled_dot_product_attention(
+        mixed = attend(
             self._split(self.query(tokens)),
             read.keys,
             read.values,
-            attn_mask=None
-            if allowed is None
-            else rearrange(allowed, "batch query token -> batch 1 query token"),
-            dropout_p=self.dropout.p if self.training else 0.0,
+            mask=None if allowed is None else rearrange(allowed, "batch query token -> batch 1 query token"),
+            dropout=self.dropout.p if self.training else 0.0,
         )
         joined = rearrange(mixed, "batch head query dim -> batch query (head dim)")
         return self.norm(tokens + self.dropout(self.out(joined)))

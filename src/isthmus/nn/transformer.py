@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from isthmus.nn.attention import SelfAttention
+from isthmus.nn.attention import SelfAttention, tokens_at
+from isthmus.nn.drop_path import DropPath, rates_of
 from isthmus.nn.feed_forward import Activation, activation_of
 
 
@@ -26,6 +27,8 @@ class TransformerShape:
         key_bias: Whether keys have biases where queries and values do (BEiT's have none).
         layer_scale: What each block's two updates are multiplied by at first, by learned numbers, one an entry (Touvron
             et al., 2021); None: they are not.
+        drop_path: Fraction of samples that the last block does not update in training; it rises evenly from 0 in the
+            first block.
     """
 
     width: int
@@ -38,6 +41,7 @@ class TransformerShape:
     activation: Activation = "gelu"
     key_bias: bool = True
     layer_scale: float | None = None
+    drop_path: float = 0.0
 
 
 class Block(nn.Module):
@@ -49,7 +53,8 @@ class Block(nn.Module):
     scenes).
     """
 
-    def __init__(self, shape: TransformerShape) -> None:
+    def __init__(self, shape: TransformerShape, *, drop_path: float = 0.0) -> None:
+        """Build the block; `drop_path` is its own share of samples that each of its two updates leaves out."""
         super().__init__()
         hidden = round(shape.width * shape.ffn_multiple)
         expand, contract = nn.Linear(shape.width, hidden), nn.Linear(hidden, shape.width)
@@ -60,6 +65,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.norm_eps)
         self.ffn = nn.Sequential(expand, activation_of(shape.activation), contract)
         self.dropout = nn.Dropout(shape.dropout)
+        self.drop_path = DropPath(drop_path)
         scale = shape.layer_scale
         self.scales = None if scale is None else nn.Parameter(torch.full((2, shape.width), scale))
         back = (shape.width * 2 * shape.num_layers) ** -0.5
@@ -79,12 +85,14 @@ class Block(nn.Module):
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
         bias: Float[Tensor, "head token key"] | None = None,
-    ) -> Float[Tensor, "batch token dim"]:
-        """Update every token once."""
+        places: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch updated dim"]:
+        """Update every token once; with `places` only one of each row, and return no other."""
         first, second = (None, None) if self.scales is None else self.scales
-        attended = self.attention(self.norm1(tokens), mask, causal, bias)
-        tokens = tokens + self.dropout(_scaled(attended, first))
-        return tokens + self.dropout(_scaled(self.ffn(self.norm2(tokens)), second))
+        attended = self.attention(self.norm1(tokens), mask, causal, bias, places)
+        kept = tokens if places is None else tokens_at(tokens, places)
+        tokens = kept + self.drop_path(self.dropout(_scaled(attended, first)))
+        return tokens + self.drop_path(self.dropout(_scaled(self.ffn(self.norm2(tokens)), second)))
 
 
 def _scaled(
@@ -99,7 +107,8 @@ class Transformer(nn.Module):
     def __init__(self, shape: TransformerShape) -> None:
         super().__init__()
         self.shape = shape
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.num_layers))
+        rates = rates_of(shape.drop_path, num_layers=shape.num_layers)
+        self.blocks = nn.ModuleList(Block(shape, drop_path=rate) for rate in rates)
 
     def forward(
         self,
@@ -107,8 +116,13 @@ class Transformer(nn.Module):
         mask: Bool[Tensor, "batch token"] | None = None,
         causal: bool = False,
         bias: Float[Tensor, "head token key"] | None = None,
-    ) -> Float[Tensor, "batch token dim"]:
-        """Run all blocks; `bias` is added to the scores of each."""
-        for block in self.blocks:
-            tokens = block(tokens, mask, causal, bias)
-        return tokens
+        places: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch left dim"]:
+        """Run all blocks; `bias` is added to the scores of each.
+
+        With `places` only the token there leaves, one a row, and the last block computes no other: of CLIP's twelve
+        blocks a side this saves 7% of the arithmetic.
+        """
+        for number, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens, mask, causal, bias, places if number == len(self.blocks) else None)
+        return tokens if places is None or len(self.blocks) else tokens_at(tokens, places)

@@ -12,7 +12,7 @@ from isthmus.config.data import ShardSource, Source
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import Stopped
 from isthmus.core.files import file_hash
-from isthmus.curation.capfilt.folder import PAIRS, CapfiltFolder, Share
+from isthmus.curation.capfilt.folder import CapfiltFolder, Share, pairs_in
 from isthmus.run.capfilt import Curation, finish
 from isthmus.run.directory import RunDirectory, read_json, replace_json
 from isthmus.run.load import LoadedRun
@@ -26,7 +26,7 @@ RESULT = "result.json"
 
 def made_source(directory: RunDirectory, stage: CapfiltStage) -> Source:
     """What a stage makes, as stages after it read it."""
-    return ShardSource(files=str(directory.stage(stage.name) / PAIRS))
+    return ShardSource(files=pairs_in(directory.stage(stage.name)))
 
 
 def rehearsed(recipe: Recipe) -> Recipe:

@@ -17,6 +17,7 @@ from isthmus.data.sources.shards import Shards
 from isthmus.run.captioning import judge_captions
 from isthmus.run.classes import judge_probe, judge_zero_shot
 from isthmus.run.classification import judge_classification
+from isthmus.run.evaluations import with_judged
 from isthmus.run.load import LoadedRun, load
 from isthmus.run.pictures import usable
 from isthmus.run.questions import judge_answers
@@ -37,7 +38,7 @@ def evaluate(
     changes: Sequence[str] = (),
     options: RunOptions,
 ) -> dict[str, Any]:
-    """Judge a run and add the numbers to its results and report.
+    """Judge a run and add the numbers to its results and report; another task's stay beside the recipe's own.
 
     Args:
         run: The run directory.
@@ -67,13 +68,12 @@ def evaluate(
     examples = judged.pop("examples")
     if changes:
         judged["changes"] = list(changes)
-    measured = loaded.directory.read_results().get("evaluation", {})
+    own = loaded.directory.read_recipe().evaluation
+    own_task = judged["task"] if own is None else own.task
+    where = split if data is None else name
+    measured = with_judged(loaded.directory.read_results(), where, judged, own_task=own_task)
     loaded.directory.add_results(
-        {
-            "evaluation": measured | {split if data is None else name: judged},
-            "examples": examples,
-            "examples_source": name,
-        }
+        measured | {"examples": examples, "examples_source": name, "examples_task": judged["task"]}
     )
     write_run_report(loaded.directory)
     return judged

@@ -187,11 +187,16 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
 
     Raises:
         CheckpointError: It is no run, it is not finished, or its files do not fit each other.
-        UsageError: It has no model of this name.
+        UsageError: It has no model of this name, or it trained none at all.
     """
     keep_freed_memory()
     directory = RunDirectory(Path(run))
     recipe = directory.read_recipe()
+    if not recipe.training:
+        raise UsageError(
+            f"{run} wrote data and trained nothing, so there is no model to open; what it wrote lies in "
+            f"{directory.stage(recipe.stages[-1].name)}"
+        )
     if not directory.final.is_dir():
         raise CheckpointError(
             f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"

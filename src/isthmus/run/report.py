@@ -267,6 +267,8 @@ def _next_commands(run: str, recipe: Recipe, measured: Json) -> Iterable[NextCom
             else "Measure on the test set.",
         )
     yield NextCommand(command=f"isthmus show {quoted} --table", why="See every part and its parameters.")
+    if not recipe.training:
+        return
     first, copy = recipe.training[0], shlex.quote(f"{run}-2")
     lr, place = first.optimizer.lr, recipe.stages.index(first)
     change = f"stages.{place}.optimizer.lr={lr / 2:g}"

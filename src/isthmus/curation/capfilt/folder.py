@@ -11,11 +11,14 @@ from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.core.files import replacing
 from isthmus.curation.capfilt.blocks import Decided
 from isthmus.curation.capfilt.pairs import write_pairs
-
-PAIRS = "pairs-*.tar"
-"""What a recipe reads of the folder, as `kind: shards`."""
+from isthmus.data.sources.shards import escaped
 
 _LOCKS = "locks"
+
+
+def pairs_in(folder: Path) -> str:
+    """What a recipe reads of an output folder, as `kind: shards`: a pattern."""
+    return f"{escaped(folder)}/pairs-*.tar"
 
 
 @final
@@ -67,7 +70,7 @@ class CapfiltFolder:
     @property
     def pairs(self) -> str:
         """The kept pairs, as a pattern."""
-        return str(self.path / PAIRS)
+        return pairs_in(self.path)
 
     def lock(self, share: Share) -> Path:
         """Where the lock of a share lies."""

@@ -108,8 +108,9 @@ class TextEncoder(nn.Module):
         tokens = self.dropout(tokens)
         # Behind the end token nothing counts, and where all places are read there is nothing to hide.
         hides = self.pool in ("first", "mean") or (self.training and self.word_dropout > 0)
-        tokens = self.transformer(tokens, mask if hides else None, causal=self.pool == "end")
-        return self.projection(self.norm(self._pooled(tokens, mask, token_ids)))
+        places = self._places(mask, token_ids)
+        tokens = self.transformer(tokens, mask if hides else None, causal=self.pool == "end", places=places)
+        return self.projection(self.norm(masked_mean(tokens, mask) if places is None else tokens[:, 0]))
 
     def _filled(
         self, token_ids: Int[Tensor, "text token"], mask: Bool[Tensor, "text token"]
@@ -120,24 +121,21 @@ class TextEncoder(nn.Module):
         filled = functional.pad(words, room, value=self.tokens.pad_id)
         return filled, torch.ones_like(filled, dtype=torch.bool)
 
-    def _pooled(
-        self,
-        tokens: Float[Tensor, "text token dim"],
-        mask: Bool[Tensor, "text token"],
-        token_ids: Int[Tensor, "text token"],
-    ) -> Float[Tensor, "text dim"]:
+    def _places(
+        self, mask: Bool[Tensor, "text token"], token_ids: Int[Tensor, "text token"]
+    ) -> Int[Tensor, " text"] | None:
+        """Which token of each text is its vector; None: the mean of all is."""
+        numbers = torch.arange(mask.shape[1], device=mask.device)
         match self.pool:
             case "mean":
-                return masked_mean(tokens, mask)
+                return None
             case "first":
-                return tokens[:, 0]
+                return torch.zeros_like(token_ids[:, 0])
             case "last":
-                return tokens[:, -1]
+                return torch.full_like(token_ids[:, 0], mask.shape[1] - 1)
             case "end":
-                places = torch.arange(mask.shape[1], device=mask.device)
-                last = (mask * places).argmax(dim=1)
-                if self.tokens.end_id is not None:
-                    ends = token_ids == self.tokens.end_id
-                    last = torch.where(ends.any(dim=1), ends.int().argmax(dim=1), last)
-                index = rearrange(last, "text -> text 1 1").expand(-1, 1, tokens.shape[2])
-                return rearrange(tokens.gather(1, index), "text 1 dim -> text dim")
+                last = (mask * numbers).argmax(dim=1)
+                if self.tokens.end_id is None:
+                    return last
+                ends = token_ids == self.tokens.end_id
+                return torch.where(ends.any(dim=1), ends.int().argmax(dim=1), last)

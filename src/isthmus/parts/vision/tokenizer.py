@@ -17,8 +17,8 @@ class VisualTokenizer(nn.Module):
     """A score for each code in each place, the codes' vectors, and what draws a picture from vectors.
 
     In training a picture is read back from a soft choice of codes (Gumbel-softmax, Jang et al., 2017), which gets
-    harder as `temperature` falls, as DALL-E's dVAE learnt (Ramesh et al., 2021, section 2.1; without its penalty on how
-    codes are spread).
+    harder as `temperature` falls, as DALL-E's dVAE learnt (Ramesh et al., 2021, section 2.1); its penalty on how codes
+    are spread is the objective `uniform_codes`.
 
     Args:
         patch: Pixels a code stands for, each way.
@@ -58,14 +58,14 @@ class VisualTokenizer(nn.Module):
 
     def forward(
         self, pixels: Float[Tensor, "image channel height width"]
-    ) -> Float[Tensor, "image channel height width"]:
-        """The picture read back: from soft codes in training, from the likeliest ones otherwise."""
+    ) -> tuple[Float[Tensor, "image patch code"], Float[Tensor, "image channel height width"]]:
+        """Scores of codes, and the picture read back: from soft codes in training, from the likeliest otherwise."""
         grid = patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch)
         scores = self.logits(pixels)
         if self.training:
             chosen = functional.gumbel_softmax(scores.float(), tau=float(self.temperature), dim=-1)
-            return self.picture_of(chosen @ self.codes.weight, grid)
-        return self.picture_of(self.codes(scores.argmax(dim=-1)), grid)
+            return scores, self.picture_of(chosen @ self.codes.weight, grid)
+        return scores, self.picture_of(self.codes(scores.argmax(dim=-1)), grid)
 
 
 def small_tokenizer(*, vocabulary: int, patch: int, width: int) -> VisualTokenizer:

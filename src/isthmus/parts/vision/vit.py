@@ -133,10 +133,13 @@ class ViT(VisionEncoder):
             masked: True where the mask token stands in a patch's place (Bao et al., 2022, section 2.3).
         """
         embedded = self._embedded(pixels, kept, masked)
-        tokens = self.norm(self.transformer(embedded, bias=self._bias(pixels, kept)))
-        if self.features == "patches":
-            return tokens[:, 1:] if self.cls is not None else tokens
-        return tokens if self.features == "all" else tokens[:, :1]
+        first = (
+            torch.zeros(len(pixels), dtype=torch.long, device=pixels.device)
+            if self.features == "cls"
+            else None
+        )
+        tokens = self.norm(self.transformer(embedded, bias=self._bias(pixels, kept), places=first))
+        return tokens[:, 1:] if self.features == "patches" and self.cls is not None else tokens
 
     @torch.no_grad()
     def cls_attention(
