@@ -38,7 +38,7 @@ Instruct = Callable[..., Result]
         (["scenes", "--max-cost", "inf"], 2, "--max-cost is inf"),
         (["scenes", "--requests-per-minute", "nan"], 2, "--requests-per-minute is nan"),
         (["scenes", "--temperature", "inf"], 2, "--temperature inf"),
-        (["scenes", "--instances", "facts.jsonl"], 2, "--instances goes with COCO's captions file"),
+        (["scenes", "--instances", "facts.jsonl"], 2, "COCO's instances go with its captions file"),
         (["scenes", "--local", "facts.jsonl"], 2, "--local is 'facts.jsonl', which is no folder"),
         (["facts.jsonl", "--endpoint", "http://[::1", "--model", "m"], 2, "expected a URL"),
         (["facts.jsonl", "--endpoint", "http://127.0.0.1:99999/v1", "--model", "m"], 2, "expected a URL"),

@@ -1,5 +1,6 @@
 """Runs whose files were damaged: each command names the file in one sentence and ends with 4, or does without it."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,14 @@ def test_a_damaged_run_cannot_be_asked(runs: small.Runs, tmp_path: Path, damage:
     assert (refused.code, says in refused.sentence) == (4, True), refused.err
 
 
-@pytest.mark.parametrize("content", [b"{", NOT_UTF_8, b"[]"])
-@pytest.mark.parametrize("name", ["results.json", "environment.json", "align/data.json"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *itertools.product(["results.json", "environment.json", "align/data.json"], [b"{", NOT_UTF_8, b"[]"]),
+        ("results.json", b'{"evaluation": 3}'),
+        ("results.json", b'{"other_tasks": []}'),
+    ],
+)
 def test_a_damaged_record_is_named_before_it_is_read(
     runs: small.Runs, tmp_path: Path, name: str, content: bytes
 ) -> None:

@@ -189,7 +189,7 @@ def reading_files_of(name: str) -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """What an error says, without the advice that libraries put below it."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" :")
 
 
 @contextlib.contextmanager

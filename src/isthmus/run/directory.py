@@ -20,6 +20,8 @@ TEMPLATE = "template.json"
 """The chat template in `final/`."""
 
 _HASH = "recipe.sha256"
+_RESULTS = {"stages": list, "evaluation": dict, "other_tasks": dict}
+"""What results hold, among other things, and as what."""
 _PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
 
 
@@ -87,7 +89,12 @@ class RunDirectory:
         Raises:
             CheckpointError: The file was damaged.
         """
-        return read_json(self.results, advice="remove it and evaluate again")
+        advice = "remove it and evaluate again"
+        found = read_json(self.results, advice=advice)
+        for key, kind in _RESULTS.items():
+            if not isinstance(found.get(key, kind()), kind):
+                raise CheckpointError(f"{self.results} has {found[key]!r} as {key}; {advice}")
+        return found
 
     def add_results(self, measured: Mapping[str, Any]) -> None:
         """Write more numbers beside those that are there."""

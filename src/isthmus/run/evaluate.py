@@ -54,7 +54,7 @@ def evaluate(
         UsageError: The recipe says nothing about evaluation, there is no such source, or a change is not below
             `evaluation`.
         RecipeError: A change is a mistake.
-        CheckpointError: There is no finished run.
+        CheckpointError: There is no finished run, or its results are damaged.
     """
     loaded = _changed(load(run, options), changes)
     settings = loaded.workshop.recipe.evaluation
@@ -62,8 +62,9 @@ def evaluate(
         raise UsageError(
             f"the recipe of {run} has no `evaluation` block, so there is nothing to measure; add one and train again"
         )
-    own = settings.val if split == "val" else settings.test
-    name = own if data is None else data
+    named = settings.val if split == "val" else settings.test
+    name = named if data is None else data
+    before = loaded.directory.read_results()  # damaged ones are refused here, not after minutes of judging
     judged = judge(loaded, _source(loaded, name), settings, limit=limit)
     examples = judged.pop("examples")
     if changes:
@@ -71,7 +72,7 @@ def evaluate(
     own = loaded.directory.read_recipe().evaluation
     own_task = judged["task"] if own is None else own.task
     where = split if data is None else name
-    measured = with_judged(loaded.directory.read_results(), where, judged, own_task=own_task)
+    measured = with_judged(before, where, judged, own_task=own_task)
     loaded.directory.add_results(
         measured | {"examples": examples, "examples_source": name, "examples_task": judged["task"]}
     )

@@ -205,7 +205,7 @@ def _ask(
 def _facts(facts: str, about: FactOptions, seed: int) -> Iterable[Facts]:
     if about.instances is not None and Path(facts).suffix != ".json":
         raise UsageError(
-            f"--instances goes with COCO's captions file (.json), but FACTS is '{facts}'; leave it out"
+            f"COCO's instances go with its captions file (.json), but FACTS is '{facts}'; leave them out"
         )
     if facts == SCENES:
         return scene_facts(_world(about, seed), about.limit or _NUM_SCENES)

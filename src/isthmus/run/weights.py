@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from isthmus.core.errors import CheckpointError, MachineError
-from isthmus.core.files import free_bytes, require_space, sync
+from isthmus.core.errors import CheckpointError
+from isthmus.core.files import free_bytes, replacing, require_space
 from isthmus.models.model import Model
 from isthmus.training.audit import digest_of, frozen_digests
 from isthmus.training.durability import num_bytes, write_tensors
@@ -72,27 +71,17 @@ def save_weights(model: Model, parts: tuple[str, ...], folder: Path) -> Path:
     split = set_trainable(cast(TrainableModule, model), parts)
     tensors = _held(model, split)
     target = folder / FILE
-    temporary = folder / f"{FILE}.tmp"
     metadata = {
         "format": "pt",
         "parts": ",".join(parts),
         "frozen": json.dumps(_frozen_parts(model, split), sort_keys=True),
         "content": _content(tensors),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    advice = "the checkpoints are intact; mend this and go on with --resume"
+    with replacing(target, advice=advice) as unfinished:
         needed = num_bytes(tensors)
         require_space(folder, needed=needed, free=free_bytes(folder), what=f"saving {target}")
-        write_tensors(temporary, tensors, metadata)
-        temporary.replace(target)
-        sync(folder)
-    except OSError as error:
-        raise MachineError(
-            f"saving {target} failed ({os.strerror(error.errno or 0)}); the checkpoints are intact; "
-            "mend this and go on with --resume"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_tensors(unfinished, tensors, metadata)
     return target
 
 
