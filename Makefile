@@ -14,6 +14,7 @@ demo-from-scratch: $(READY)
 	$(BIN)/isthmus train tiny/scenes_vision --out runs/scenes_vision
 	$(BIN)/isthmus train tiny/scenes_language --out runs/scenes_language
 	$(BIN)/isthmus train demo model.vision.weights=./runs/scenes_vision/final model.language.name=./runs/scenes_language/final/language --out runs/demo-from-scratch
+	$(BIN)/isthmus evaluate runs/demo-from-scratch
 
 test: lint
 	$(BIN)/python -m pytest -q -m "$(QUICK)"
