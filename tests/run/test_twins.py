@@ -9,21 +9,21 @@ import small
 
 from isthmus.config.load import load_recipe
 
-# Bounds on the mean loss of the last ten of forty steps of eight rows. With the shipped weights of today it was 1.84 for
-# Flamingo's twin (3.99 at the first step), 1.67 for the visual text model's (3.51) and 1.11 for AnyMAL's (2.80); the
-# language model stays frozen in the first two. The others' were 0.64 to 0.67 with the weights before and passed again.
+# Bounds on the mean loss of the last ten of forty steps of eight rows. With the shipped weights of today it was 2.28 for
+# Flamingo's twin (6.23 at the first step), 2.28 for the visual text model's (5.35) and 1.49 for AnyMAL's (5.12); the
+# language model stays frozen in the first two. The others came to 0.91 to 1.03 from 4.57 to 5.19.
 TWINS = {
-    "llava": 0.9,
-    "llava_1_5": 0.9,
-    "llava_next": 0.9,
-    "flamingo": 2.3,
-    "visual_text_model": 2.1,
-    "anymal": 1.4,
-    "clipcap": 0.9,
-    "siglip_gemma": 0.9,
+    "llava": 1.3,
+    "llava_1_5": 1.3,
+    "llava_next": 1.3,
+    "flamingo": 2.8,
+    "visual_text_model": 2.8,
+    "anymal": 1.9,
+    "clipcap": 1.3,
+    "siglip_gemma": 1.3,
 }
 GAPS = {"flamingo": 0.05}
-"""How much worse sixty questions about held-out compositions must be guessed with another row's picture: 0.171 was measured,
+"""How much worse sixty questions about held-out compositions must be guessed with another row's picture: 0.291 was measured,
 and a model that ignores pictures has exactly 0."""
 SHARE = 0.75
 """A bound is below this share of the first step's loss, so that it cannot hold without learning."""
