@@ -10,8 +10,8 @@ from typing import Any, final
 
 import torch
 
+from isthmus.core.files import write_json
 from isthmus.run.directory import environment
-from isthmus.training.durability import write_json
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results"
 

@@ -17,6 +17,7 @@ import isthmus.config.classifier
 import isthmus.config.data
 import isthmus.config.dual
 import isthmus.config.evaluation
+import isthmus.config.instruct
 import isthmus.config.joining
 import isthmus.config.language
 import isthmus.config.masked
@@ -48,6 +49,7 @@ GROUPS = (
     ("Language models and tokenizers", isthmus.config.language),
     ("Stages", isthmus.config.stages),
     ("Stages that caption and filter", isthmus.config.capfilt),
+    ("Stages that write instruction data", isthmus.config.instruct),
     ("Evaluation", isthmus.config.evaluation),
 )
 HEAD = """\

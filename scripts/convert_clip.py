@@ -12,6 +12,10 @@ from isthmus.core.errors import IsthmusError
 from isthmus.interop.conversion import convert
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(
+            "give a file and what it becomes: python scripts/convert_clip.py ViT-B-32.pt ViT-B-32.safetensors"
+        )
     try:
         number = convert(Path(sys.argv[1]), Path(sys.argv[2]))
     except IsthmusError as error:

@@ -1,5 +1,9 @@
 """Language models from a recipe: saved updates, 4-bit weights where they can be had, placeholders."""
 
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,8 +13,8 @@ from tokenizers import Tokenizer as Core
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.language import BuiltLanguage, build_language
-from isthmus.build.vision import Origin
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import LlamaLanguage, Lora, PretrainedLanguage, TrainedTokenizer
 from isthmus.core.errors import CheckpointError, MachineError, RecipeError
@@ -51,6 +55,61 @@ def saved(folder: Path, target: Path) -> LoraUpdate:
         tensor.normal_(generator=torch.Generator().manual_seed(0))
     update.save(target)
     return update
+
+
+def _without(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+
+
+def _cut(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:700])
+
+
+def _said(text: str, folder: Path) -> None:
+    (folder / "config.json").write_text(text)
+
+
+def _wider(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    _said(json.dumps(config | {"hidden_size": 32}), folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "raised", "says"),
+    [
+        (partial(_without, "model.safetensors"), CheckpointError, "cannot be read as a Hugging Face folder"),
+        (partial(_cut, "model.safetensors"), CheckpointError, "are damaged or do not fit .*SafetensorError"),
+        (partial(_said, "{"), CheckpointError, "cannot be read as a Hugging Face folder .*valid JSON"),
+        (partial(_said, "[]"), RecipeError, "name: Unrecognized model in"),
+        (
+            partial(_said, '{"model_type": "llama", "hidden_size": "x"}'),
+            CheckpointError,
+            "are damaged or do not",
+        ),
+        (partial(_said, "{}"), RecipeError, "name: Unrecognized model in"),
+        (partial(_said, '{"model_type": "nope"}'), RecipeError, "has model type `nope` but .*out of date.$"),
+        (
+            _wider,
+            CheckpointError,
+            r"have other sizes than .*: lm_head.weight is \(50, 16\), expected \(50, 32\)",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_named_in_one_line(
+    folder: Path, tmp_path: Path, damage: Callable[[Path], None], raised: type[Exception], says: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    damage(copy)
+    with pytest.raises(raised, match=says) as caught:
+        built(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "language").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"name: '.*language' cannot be read as a Hugging Face folder"):
+        built(tmp_path / "language")
 
 
 def test_an_update_starts_from_a_folder(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from isthmus.build.vision import Origin, build_vision
+from isthmus.build.checkpoints import Origin
+from isthmus.build.vision import build_vision
 from isthmus.config.vision import VitVision
 from isthmus.core.errors import CheckpointError
 from isthmus.parts.vision.vit import ViT

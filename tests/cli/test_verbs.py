@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import Result
 
 from isthmus.core.errors import CheckpointError, DataError, GuardError, MachineError, Stopped
@@ -97,6 +98,15 @@ def test_json_is_one_object_and_nothing_else_on_stdout(
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (ZeroDivisionError("boom"), 1, "this is a bug in isthmus (ZeroDivisionError: boom)"),
         (PermissionError(errno.EACCES, "denied"), 1, "this is a bug in isthmus (PermissionError"),
+        (PermissionError(errno.EACCES, "denied", "x.bin"), 6, "x.bin cannot be used (denied)"),
+        (FileNotFoundError(errno.ENOENT, "gone", "x.bin"), 1, "this is a bug in isthmus (FileNotFoundError"),
+        (MemoryError(), 6, "the memory is not enough (MemoryError); take a smaller batch_size"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nMore"),
+            6,
+            "the memory is not enough (CUDA out of memory.)",
+        ),
+        (RuntimeError("cpu: can't allocate memory: 9 bytes"), 6, "the memory is not enough (cpu: can't"),
     ],
 )
 def test_errors_end_with_one_sentence_and_the_documented_code(

@@ -174,6 +174,24 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "x.yaml")
 
 
+def test_what_is_there_and_no_recipe_is_called_by_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(
+        RecipeError, match=r"a\.png' is a file of another kind; .* ends with \.yaml or \.yml$"
+    ):
+        load_recipe(str(tmp_path / "a.png"))
+    for folder in (tmp_path, str(tmp_path)):
+        with pytest.raises(RecipeError, match="' is a folder; "):
+            load_recipe(folder)
+
+
+@pytest.mark.parametrize("name", ["final", "tokenizer"])
+def test_a_stage_cannot_take_another_folder_of_the_run(name: str) -> None:
+    text = spoiled(("name: align", f"name: {name}"), ("start_from: align", f"start_from: {name}"))
+    with pytest.raises(RecipeError, match=rf"stages\.0\.name: found '{name}', allowed: another name"):
+        parse_recipe(text, "taken.yaml")
+
+
 @pytest.mark.parametrize("name", load.shipped_names())
 def test_every_shipped_recipe_is_right(name: str) -> None:
     assert isinstance(load_recipe(name), Recipe)

@@ -13,7 +13,7 @@ from isthmus.core.sizes import Size
 from isthmus.data.collate import collate
 from isthmus.data.images import CLIP_MEAN, CLIP_STD, ImageProcessor, digest
 from isthmus.data.pairs import DualEncoderProcessor
-from isthmus.data.passes import rows_in_order
+from isthmus.data.passes import Pass
 from isthmus.data.processor import (
     LanguageProcessor,
     PictureReader,
@@ -198,18 +198,18 @@ def test_one_caption_an_epoch_changes_with_epoch_and_seed() -> None:
 
 def test_a_pass_gives_prompts_on_the_left_with_their_samples() -> None:
     source = MemorySource([sample(number) for number in range(5)])
-    found = list(rows_in_order(source, processor(), rows="questions", batch_size=2, limit=3))
+    found = list(Pass(source, processor(), rows="questions", batch_size=2, limit=3))
     assert [[each.id for each in samples] for _, samples in found] == [["s0", "s1"], ["s2"]]
     assert found[0][0].targets is None
     assert found[0][0].token_ids[:, -1].tolist() == ids("?") * 2
-    whole = rows_in_order(source, processor(), rows="captions", batch_size=2, purpose="training")
+    whole = Pass(source, processor(), rows="captions", batch_size=2, purpose="training")
     assert len(whole) == 3
     assert [batch.num_supervised for batch, _ in whole] == [4, 4, 2]
 
 
 def test_a_pass_leaves_bad_samples_out_and_says_so() -> None:
     source = MemorySource([sample(0), sample(1, b"text"), sample(2)])
-    found = rows_in_order(source, processor(), rows="captions", batch_size=2)
+    found = Pass(source, processor(), rows="captions", batch_size=2)
     assert [[each.id for each in samples] for _, samples in found] == [["s0", "s2"]]
     assert found.report().skipped == 1
     assert "s1.png is no picture" in found.report().named[0]
@@ -217,6 +217,6 @@ def test_a_pass_leaves_bad_samples_out_and_says_so() -> None:
     with pytest.raises(
         DataError, match=r"2 of 3 samples \(samples in memory\) cannot be used, but at most 1"
     ):
-        list(rows_in_order(worse, processor(), rows="captions", batch_size=2))
+        list(Pass(worse, processor(), rows="captions", batch_size=2))
     with pytest.raises(DataError, match="data set is empty"):
-        rows_in_order(MemorySource([]), processor(), rows="captions", batch_size=2)
+        Pass(MemorySource([]), processor(), rows="captions", batch_size=2)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.data.pictures import BadSample
-from isthmus.data.sources.shards import Shards, expand
+from isthmus.data.sources.shards import Shards, escaped, expand
 from isthmus.data.sources.tar import TarFile
 
 
@@ -149,3 +149,22 @@ def test_braces_and_stars(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [p.name for p in expand([f"{tmp_path}/{{b,a}}-0*.tar"])] == ["b-01.tar", "a-01.tar", "a-02.tar"]
     assert [p.name for p in expand([f"{tmp_path}/a-{{01..02}}.tar"])] == ["a-01.tar", "a-02.tar"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[1]", "{1..3}", "run{a,b}", "[{x}]", "what?", "**", "}{", "]][[", "${home}", "[!a]", "plain"]
+)
+def test_an_escaped_path_names_itself_alone(tmp_path: Path, name: str) -> None:
+    for folder in (name, "a1", "1", "2", "runa", "x", "whatx", "z", "!"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "pairs-0.tar").touch()
+    own = tmp_path / name / "pairs-0.tar"
+    assert expand([f"{escaped(tmp_path / name)}/pairs-*.tar"]) == [own]
+    assert expand([escaped(own)]) == [own]
+
+
+def test_a_file_with_brackets_in_its_name_is_itself(tmp_path: Path) -> None:
+    for name in ("a[1].tar", "a1.tar"):
+        (tmp_path / name).touch()
+    assert expand([f"{tmp_path}/a[1].tar"]) == [tmp_path / "a[1].tar"]
+    assert expand([f"{tmp_path}/a[12].tar"]) == [tmp_path / "a1.tar"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.core.errors import DataError, UsageError
-from isthmus.evaluation.retrieval import compare_recall, rank_scores, rank_vectors
+from isthmus.evaluation.retrieval import compare_recall, equal_captions, rank_scores, rank_vectors
 
 
 def brute_force(scores: list[list[float]], photo_of_text: list[int]) -> tuple[list[int], list[int]]:
@@ -83,6 +83,18 @@ def test_chance_is_chance() -> None:
     # 20,000 queries: one standard deviation of the share is 0.0015.
     assert np.mean(hits) == pytest.approx(10 / 200, abs=0.005)
     assert np.mean(medians) == pytest.approx(100, abs=5)
+
+
+def test_captions_that_another_photo_has_are_counted_and_miss() -> None:
+    """By hand: photo 0 says `a` twice, which is its own; photos 1 and 2 share `b`, so 2 of 6 cannot be told apart."""
+    captions, photos = ["a", "A ", "B  c", "b c", "d", "e"], [0, 0, 1, 2, 2, 3]
+    assert equal_captions(captions, photos) == pytest.approx(2 / 6)
+    assert equal_captions(["x", "y"], [0, 1]) == 0.0
+    assert equal_captions([], []) == 0.0
+    eye = torch.eye(3)
+    twins = rank_vectors(eye, eye[[0, 0, 2]], torch.arange(3))
+    assert twins.text_to_image.hits(1).tolist() == [True, False, True]
+    assert twins.image_to_text.hits(1).tolist() == [False, False, True]
 
 
 def test_recalls_are_compared_on_the_same_queries() -> None:

@@ -10,8 +10,8 @@ from dual_twins import batch, filled, hugging_face_clip, hugging_face_siglip, ow
 from safetensors.torch import save_file
 from torch import nn
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.dual_weights import fill_dual_encoder
-from isthmus.build.vision import Origin
 from isthmus.core.errors import CheckpointError, DataError
 from isthmus.interop.clip_layout import read_clip_layout, write_clip_layout
 from isthmus.interop.conversion import convert

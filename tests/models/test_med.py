@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from blip_twins import DEC, ENC, med
 from jaxtyping import Bool
+from small_med import DEC, ENC, med
 from torch import Tensor
 
 from isthmus.core.batch import Batch

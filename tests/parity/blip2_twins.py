@@ -14,7 +14,8 @@ from transformers import (
     T5Config,
 )
 
-from isthmus.models.qformer_pretrainer import Heads, QFormerPretrainer
+from isthmus.models.pair_heads import PairHeads
+from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.connectors.qformer import QFormer, QFormerText
@@ -121,6 +122,6 @@ def pretrainer(folder: Path) -> QFormerPretrainer:
     torch.manual_seed(9)
     text = QFormerText(vocabulary=WORDS, context=12, shape=SHAPE)
     connector = QFormer(vision_width=VISION["hidden_size"], language_width=None, shape=SHAPE, text=text)
-    heads = Heads(width=SHAPE.width, embed_dim=8, temperature=0.07)
+    heads = PairHeads(image_width=SHAPE.width, text_width=SHAPE.width, embed_dim=8, temperature=0.07)
     vision = load_vision_encoder(source, "all", layer=-1, final_norm=False)
     return QFormerPretrainer(vision=vision, connector=connector, heads=heads, start_id=WORDS - 1).eval()

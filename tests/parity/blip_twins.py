@@ -1,18 +1,12 @@
-"""Small BLIP models of transformers with random weights, and ours of the same sizes."""
+"""Small BLIP models of transformers with random weights, of the sizes of `small_med`."""
 
 from pathlib import Path
 
 import torch
+from small_med import DEC, SHAPE, WORDS
 from torch import nn
 from transformers import BlipConfig, PreTrainedModel
 
-from isthmus.models.med import Med, MedForm, MedHeads, StartIds
-from isthmus.nn.transformer import TransformerShape
-from isthmus.parts.language.med import MedDecoder, MedEncoder, MedShape, MedText
-from isthmus.parts.vision.vit import ViT, ViTForm
-
-WORDS, DEC, ENC = 50, 48, 49
-SHAPE = MedShape(width=16, num_layers=3, num_heads=2, ffn=24, dropout=0.0)
 VISION = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -43,31 +37,3 @@ def twin(kind: type[PreTrainedModel], folder: Path, *, seed: int = 0) -> PreTrai
         nn.init.normal_(parameter, std=0.3)
     network.save_pretrained(folder)
     return network.eval()
-
-
-def med(*, norm_eps: float = 1e-5, form: MedForm | None = None, dropout: float = 0.0, seed: int = 9) -> Med:
-    """Our model of the same sizes, random."""
-    torch.manual_seed(seed)
-    shape = MedShape(
-        width=SHAPE.width,
-        num_layers=SHAPE.num_layers,
-        num_heads=SHAPE.num_heads,
-        ffn=SHAPE.ffn,
-        dropout=dropout,
-    )
-    vision = ViT(
-        image_size=28,
-        patch=14,
-        shape=TransformerShape(width=24, num_layers=2, num_heads=2, ffn_multiple=2.0, norm_eps=norm_eps),
-        features="all",
-        form=ViTForm(cls="placed"),
-    )
-    return Med(
-        vision=vision,
-        text=MedText(vocabulary=WORDS, context=20, vision_width=24, shape=shape),
-        encoder=MedEncoder(shape=shape),
-        decoder=MedDecoder(shape=shape, vocabulary=WORDS),
-        heads=MedHeads(vision_width=24, width=16, embed_dim=8, temperature=0.07),
-        start_ids=StartIds(caption=DEC, match=ENC),
-        form=form,
-    )

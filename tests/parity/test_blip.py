@@ -8,9 +8,10 @@ from pathlib import Path
 
 import blip_twins
 import pytest
+import small_med
 import torch
-from blip_twins import DEC, ENC, WORDS
 from safetensors.torch import load_file, save_file
+from small_med import DEC, ENC, WORDS
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -53,7 +54,7 @@ def batch_of(first: int = 1) -> Batch:
 
 def test_captions_and_their_loss_are_those_of_transformers(tmp_path: Path) -> None:
     theirs = blip_twins.twin(BlipForConditionalGeneration, tmp_path)
-    ours = blip_twins.med()
+    ours = small_med.med()
     assert set(load_blip(ours, PretrainedSource(name=str(tmp_path)))) == {"vision", "text", "decoder"}
     token_ids, there = texts(DEC)
     labels = token_ids.masked_fill(~there, IGNORED)
@@ -71,7 +72,7 @@ def test_captions_and_their_loss_are_those_of_transformers(tmp_path: Path) -> No
 
 def test_contrast_and_match_are_those_of_transformers(tmp_path: Path) -> None:
     theirs = blip_twins.twin(BlipForImageTextRetrieval, tmp_path)
-    ours = blip_twins.med()
+    ours = small_med.med()
     assert set(load_blip(ours, PretrainedSource(name=str(tmp_path)))) == {
         "vision",
         "text",
@@ -109,7 +110,7 @@ def test_captions_are_written_as_transformers_writes_them(
     decoding: Decoding, told: dict, use_cache: bool, tmp_path: Path
 ) -> None:
     theirs = blip_twins.twin(BlipForConditionalGeneration, tmp_path)
-    ours = blip_twins.med().eval()
+    ours = small_med.med().eval()
     load_blip(ours, PretrainedSource(name=str(tmp_path)))
     chosen = Decoding(**(vars(decoding) | {"use_cache": use_cache}))
     written = write_captions(ours, batch_of(), chosen, end_id=2, pad_id=0, seed=5)
@@ -152,7 +153,7 @@ def official(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def test_the_keys_of_blips_own_code_are_read(tmp_path: Path) -> None:
     theirs = blip_twins.twin(BlipForConditionalGeneration, tmp_path)
-    read, ours = blip_twins.med(), blip_twins.med(seed=10)
+    read, ours = small_med.med(), small_med.med(seed=10)
     load_blip(read, PretrainedSource(name=str(tmp_path)))
     state = official(load_file(tmp_path / "model.safetensors"))
     extra = {"temp": torch.tensor(0.05), "text_encoder_m.x": torch.zeros(1), "image_queue": torch.zeros(2)}
@@ -169,14 +170,14 @@ def test_the_keys_of_blips_own_code_are_read(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     blip_twins.twin(BlipForConditionalGeneration, tmp_path)
     with pytest.raises(CheckpointError, match=r"vision\.norm_eps is 1e-05, the model has 1e-06"):
-        load_blip(blip_twins.med(norm_eps=1e-6), PretrainedSource(name=str(tmp_path)))
+        load_blip(small_med.med(norm_eps=1e-6), PretrainedSource(name=str(tmp_path)))
     blip_twins.twin(BlipForQuestionAnswering, tmp_path / "other")
     with pytest.raises(CheckpointError, match="holds a 'BlipForQuestionAnswering'"):
-        load_blip(blip_twins.med(), PretrainedSource(name=str(tmp_path / "other")))
+        load_blip(small_med.med(), PretrainedSource(name=str(tmp_path / "other")))
     state = load_file(tmp_path / "model.safetensors")
     save_file({"text_decoder.bert.strange": torch.zeros(1)}, tmp_path / "strange.safetensors")
     with pytest.raises(CheckpointError, match=r"unknown text_decoder\.bert\.strange"):
-        load_blip_file(blip_twins.med(), tmp_path / "strange.safetensors")
+        load_blip_file(small_med.med(), tmp_path / "strange.safetensors")
     encoder = {
         name.replace("text_decoder.bert", "text_encoder"): tensor + 1
         for name, tensor in state.items()
@@ -184,7 +185,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     }
     save_file(state | encoder, tmp_path / "apart.safetensors")
     with pytest.raises(CheckpointError, match="differs between text encoder and decoder"):
-        load_blip_file(blip_twins.med(), tmp_path / "apart.safetensors")
+        load_blip_file(small_med.med(), tmp_path / "apart.safetensors")
 
 
 def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
     ).eval()
     torch.nn.init.zeros_(bert.bert.embeddings.token_type_embeddings.weight)
     bert.save_pretrained(tmp_path)
-    ours = blip_twins.med().eval()
+    ours = small_med.med().eval()
     start_med_from_bert(ours, PretrainedSource(name=str(tmp_path)))
     token_ids, _ = texts(1)
     with torch.no_grad():
@@ -219,6 +220,6 @@ def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
 def _wider() -> Med:
     """A model with one layer fewer and a wider feed-forward."""
     shape = MedShape(width=16, num_layers=2, num_heads=2, ffn=32)
-    model = blip_twins.med()
+    model = small_med.med()
     model.text = MedText(vocabulary=WORDS, context=20, vision_width=24, shape=shape)
     return model

@@ -102,6 +102,37 @@ def test_folding_batch_norms_keeps_the_output() -> None:
         assert_same_output(before, before * 1.01)
 
 
+def test_earlier_layers_of_a_convolutional_network_are_joined_to_its_last_one(tmp_path: Path) -> None:
+    network = small_mobilenet()
+    network.save_pretrained(tmp_path)
+    source = PretrainedSource(name=str(tmp_path))
+    encoder = load_vision_encoder(source, "patches", joined=(12, 2))
+    assert isinstance(encoder, ConvolutionalEncoder)
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    found, every = encoder(pixels), network(pixels, output_hidden_states=True)
+    middle, early = every.hidden_states[12], every.hidden_states[2]
+    assert found.shape == (2, 4, 1280 + middle.shape[1] + early.shape[1]) == (2, 4, encoder.width)
+    assert torch.equal(found[..., :1280], load_vision_encoder(source, "patches")(pixels))
+    # The third of four positions: the lower left quarter of every map.
+    for start, grid in ((1280, middle), (1280 + middle.shape[1], early)):
+        side = grid.shape[2] // 2
+        mean = grid[:, :, side:, :side].mean(dim=(2, 3))
+        assert torch.allclose(found[:, 2, start : start + grid.shape[1]], mean, atol=1e-5)
+    before = found
+    assert encoder.make_fast() == 52
+    assert (encoder(pixels) - before).abs().max() / before.abs().max() < 1e-5
+    with pytest.raises(ValueError, match="joined: found 99, but the network has layers 0 to 15"):
+        load_vision_encoder(source, "patches", joined=(3, 99))
+    vit = ViTModel(
+        ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8)
+    )
+    vit.save_pretrained(tmp_path / "vit")
+    with pytest.raises(
+        ValueError, match=r"convolutional encoders alone, but a 'vit' is given; use joined: \[\]"
+    ):
+        load_vision_encoder(PretrainedSource(name=str(tmp_path / "vit")), "patches", joined=(1,))
+
+
 def test_pretrained_folders_give_what_transformers_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -240,7 +240,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
     def full(descriptor: int) -> Never:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(MachineError, match="No space left on device"):
         page.write_report(ReportContent(header=Header(recipe="second")), path)
     assert path.read_bytes() == before

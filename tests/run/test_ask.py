@@ -47,6 +47,23 @@ def test_a_model_without_words_cannot_be_asked(runs: small.Runs, tmp_path: Path)
         assert "writes no text" in refused.sentence
 
 
+@pytest.mark.parametrize(
+    ("image", "question", "code", "says"),
+    [
+        ("a.png", "", 2, "the question is empty"),
+        ("a.png", "what \udcff ?", 2, "no UTF-8 text"),
+        ("b.png", "what ?", 3, "b.png does not exist; expected a file with a picture"),
+        (".", "what ?", 3, " is a folder; expected a file with a picture"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_sentence(
+    runs: small.Runs, tmp_path: Path, image: str, question: str, code: int, says: str
+) -> None:
+    small.picture(tmp_path / "a.png")
+    refused = small.isthmus("ask", runs["own"][0], tmp_path / image, question)
+    assert (refused.code, says in refused.sentence) == (code, True), refused.err
+
+
 @pytest.mark.parametrize("typed", ["</s>", "<image>", "<pad>", "<s>", "<unk>"])
 def test_special_tokens_that_somebody_types_stay_text(loaded: LoadedRun, tmp_path: Path, typed: str) -> None:
     image = small.picture(tmp_path / "a.png")

@@ -78,6 +78,9 @@ def test_it_is_judged_by_all_that_it_learns(run: Path) -> None:
     assert (step["count.contrastive"], step["count.matching"]) == (8, 24)
     assert step["loss"] == pytest.approx(step["contrastive"] + step["matching"] + step["captioning"])
     judged = small.isthmus("evaluate", run, "--json").json
+    scenes = SceneSource(split="test", num_samples=24, image_size=32)
+    first = [scenes.sample(row).captions[0] for row in range(24)]
+    assert judged["equal_captions"] == sum(first.count(caption) > 1 for caption in first) / 24
     both = {"text_to_image", "image_to_text"}
     assert set(judged["metrics"]) == {
         *both,
@@ -91,6 +94,12 @@ def test_it_is_judged_by_all_that_it_learns(run: Path) -> None:
     )
     assert set(captions.json["controls"]) >= {"blank", "shuffled", "wrong"}
     assert captions.json["metrics"]["cider"]["n"] == 24
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert results["evaluation"]["test"] == judged
+    assert results["other_tasks"]["test"]["captioning"]["metrics"] == captions.json["metrics"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Retrieval on test" in page
+    assert "Captions on test" in page
 
 
 def test_it_writes_captions_and_answers_nothing(run: Path, tmp_path: Path) -> None:

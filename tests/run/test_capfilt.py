@@ -12,10 +12,15 @@ import pytest
 import small
 
 import isthmus
+from isthmus.config.capfilt import Filtering
 from isthmus.core.options import RunOptions
+from isthmus.curation.capfilt.folder import CapfiltFolder, Share
 from isthmus.data.samples import FileImage
+from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.shards import Shards
+from isthmus.run.capfilt import Curation
 from isthmus.run.matching import match_probabilities
+from isthmus.run.progress import Counter
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +130,50 @@ def test_two_processes_make_what_one_makes(run: Path, photos: Path, tmp_path: Pa
     assert content(two) == content(one)
 
 
+def test_a_run_in_a_folder_of_odd_name_reads_its_pairs_again(tmp_path: Path) -> None:
+    """Brackets and braces would be a pattern; `$` and braces a variable."""
+    run = tmp_path / "run[1]{a,b}${x}"
+    recipe = small.written(tmp_path / "recipe.yaml", filtered.recipe())
+    made = small.isthmus("train", recipe, "--out", run)
+    assert made.code == 0, made.err
+    kept = [line for line in lines(run / "capfilt") if line["kept"]]
+    (step, *_) = (run / "bootstrapped" / "metrics.jsonl").read_text().splitlines()
+    assert kept
+    assert json.loads(step)["rows"] == 8
+
+
+def test_progress_counts_the_pictures_of_the_share_and_asks_for_each_block_once(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, int]] = []
+    asked: list[int] = []
+    is_done = CapfiltFolder.is_done
+
+    def count(folder: CapfiltFolder, block: int) -> bool:
+        asked.append(block)
+        return is_done(folder, block)
+
+    monkeypatch.setattr(Counter, "show", lambda self, num, _: shown.append((num, self._total)))
+    command = ("curate", "capfilt", photos, *told(run), "--out", tmp_path / "out", "--block-size", "1")
+    assert small.isthmus(*command, "--shard", "1/2").code == 0
+    assert shown == [(num, 5) for num in range(1, 6)]
+    shown.clear()
+    monkeypatch.setattr(CapfiltFolder, "is_done", count)
+    curation = Curation(
+        captioner=None,
+        judge=isthmus.load(run, RunOptions(), model="first"),
+        filtering=Filtering(captions=0, block_size=1),
+        seed=0,
+    )
+    source = Folder(photos, table="table.csv")
+    folder = CapfiltFolder(tmp_path / "alone", curation.plan.num_blocks(len(source)))
+    folder.open(curation.settings, share=Share(), resume=False)
+    asked.clear()
+    curation.run(source, folder, share=Share(), check=lambda: None, options=RunOptions())
+    assert asked == list(range(10))
+    assert shown == [(num, 10) for num in range(1, 11)]
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bytes(run: Path, photos: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -134,7 +183,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(run: Path, photos: Path, tmp
     while process.poll() is None and len(list((out / "blocks").glob("*.jsonl"))) < 2:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert small.isthmus(*command, "--out", out, "--resume").code == 0
     assert content(out) == content(whole)
 
@@ -170,6 +219,7 @@ def test_what_is_wrong_is_one_sentence(run: Path, runs: small.Runs, photos: Path
     assert "writes no captions" in refused(2, photos, *told(run)[:4], "--captioner", dual, "--out", out)
     assert "there is no captioner" in refused(2, photos, *told(run)[:4], "--out", out)
     assert "expected i/n" in refused(2, photos, *told(run), "--out", out, "--shard", "3/2")
+    assert "--threshold is nan" in refused(2, photos, *told(run), "--out", out, "--threshold", "nan")
     assert "neither a folder" in refused(3, tmp_path / "nothing", *told(run), "--out", out)
     assert not out.exists()
     assert "none of" in refused(3, photos, *told(run), "--threshold", "1.1", "--out", out)

@@ -89,6 +89,20 @@ def test_retrieval_is_judged_both_ways(runs: small.Runs) -> None:
     assert said["n"] == 24
     assert said["metrics"].keys() == said["controls"]["shuffled"].keys()
     assert said["metrics"]
+    scenes = SceneSource(split="test", num_samples=24, image_size=32)
+    pairs = [(row, caption) for row in range(24) for caption in scenes.sample(row).captions]
+    shared = sum(any(words == own and row != at for row, words in pairs) for at, own in pairs)
+    assert said["equal_captions"] == shared / len(pairs)
+
+
+def test_captions_that_are_equal_are_said_to_be(runs: small.Runs, tmp_path: Path) -> None:
+    run, folder = runs["dual"][0], _folder(tmp_path / "twins", good=12, bad=0)
+    for number in (3, 4, 7):
+        (folder / f"{number:03d}.txt").write_text("a green ring")
+    said = small.isthmus("evaluate", run, "--data", folder)
+    assert "25.0% of the captions are also another picture's; a tie counts as a miss" in said.out
+    assert "25.0% of the captions are also another picture" in (run / "report.html").read_text()
+    assert small.isthmus("evaluate", run, "--data", folder, "--json").json["equal_captions"] == 0.25
 
 
 def test_what_cannot_be_judged_is_refused(runs: small.Runs) -> None:

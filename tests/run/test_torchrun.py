@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import filtered
 import pytest
+import small
 from safetensors.torch import load_file
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -59,6 +61,24 @@ def test_two_processes_learn_what_one_learns(recipes: Path, tmp_path: Path, obje
     for mine, other in zip(steps_of(tmp_path / "one"), steps_of(tmp_path / "two"), strict=True):
         assert other["loss"] == pytest.approx(mine["loss"], rel=1e-4)
         assert other["rows"] == mine["rows"] == 8
+
+
+def test_two_processes_remember_the_rows_of_both(tmp_path: Path) -> None:
+    """Slow copies and queues of BLIP, as the first process wrote them after four steps of eight rows."""
+    stage = small.stage(
+        "pretrain", "vision, text, encoder, decoder, heads", "captions", objective=filtered.ALL
+    )
+    model = f"model: {{{filtered.MED}, momentum: {{queue: 40, decay: 0.9}}}}\n"
+    recipe = small.written(
+        tmp_path / "blip.yaml", f"name: blip\nseed: 3\n{small.DATA}{model}stages:\n{stage}"
+    )
+    ended(start(recipe, tmp_path / "run", "stages.0.micro_batch_size=null"))
+    saved = load_file(tmp_path / "run" / "pretrain" / "checkpoints" / "step-4" / "tensors.safetensors")
+    for side in ("images", "texts"):
+        assert int(saved[f"model/momentum.{side}.num_seen"]) == 4 * 8
+        vectors = saved[f"model/momentum.{side}.vectors"]
+        assert vectors[:32].norm(dim=1).tolist() == pytest.approx([1.0] * 32, abs=1e-5)
+        assert not vectors[32:].any()
 
 
 def test_two_processes_go_on_bit_for_bit(recipes: Path, tmp_path: Path) -> None:

@@ -25,10 +25,13 @@ from isthmus.training.settings import Services, StageSettings
 from isthmus.training.trainer import Trainer
 
 from .pairs import PairModel, PairStream
+from .remembering import Texts, remembered
 from .toy import ToyModel, ToyNextToken, ToyStream
 
 NUM = 3
 ROWS = (2, 2)
+SHARES = (3, 2, 4)
+"""Pictures of each process where slow copies are trained with: more, over three steps, than the queues hold."""
 STEPS = 3
 SETTINGS = StageSettings(
     stage="pairs",
@@ -154,6 +157,8 @@ def main(rank: int, folder: Path) -> None:
             for texts in (1, 3):
                 stream = PairStream(ROWS, first=rank * sum(ROWS), texts_a_picture=texts)
                 found[f"trained {name} {texts} {num}"] = trained(name, Services(processes=processes), stream)
+        services, first = Services(processes=processes), sum(SHARES[:rank])
+        found[f"remembered {num}"] = remembered(services, Texts(SHARES[rank], first=first))
     every = NamedGroup(device=torch.device("cpu"), group=None)
     processes = ProcessGroup()
     for name in ("contrastive", "sigmoid"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import GuardError, MachineError
-from isthmus.training.durability import replacing
+from isthmus.core.files import replacing
 from isthmus.training.guards import FiniteGuard, LossWindow
 from isthmus.training.metrics import MetricsLog, tensorboard_tracker
 from isthmus.training.signals import StopAsked, StopSignals
@@ -33,7 +33,9 @@ def test_resuming_drops_later_and_torn_lines(tmp_path: Path) -> None:
     for step in (1, 2, 2, 3):
         log.write({"kind": "train", "step": step})
     with path.open("a") as file:
-        file.write('{"kind": "train", "st')
+        file.write('[]\n{"kind": "train"}\n{"kind": "train", "st')
+    with path.open("ab") as file:
+        file.write(b"\xff\xfe")
     log.truncate_after(2)
     log.write({"kind": "train", "step": 3})
     assert _steps(path) == [1, 2, 2, 3]

@@ -2,8 +2,9 @@
 
 from typing import assert_never
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.dual_weights import fill_dual_encoder
-from isthmus.build.vision import Origin, build_vision, not_here, source_of, vit_shape
+from isthmus.build.vision import build_vision, vit_shape
 from isthmus.config.dual import (
     DualEncoder,
     ImageHead,
@@ -109,8 +110,9 @@ def _transformer(config: TransformerText, *, embed_dim: int, tokenizer: Tokenize
 def _pretrained(
     config: PretrainedText, origin: Origin, *, embed_dim: int, tokenizer: Tokenizer | None
 ) -> PretrainedTextEncoder:
-    source = source_of(config.name, config.revision, origin, path="model.text.name")
-    try:
+    path = "model.text.name"
+    source = source_of(config.name, config.revision, origin, path=path)
+    with reading(config.name, path, origin, block="model.text"):
         encoder = PretrainedTextEncoder(
             network=load_text_network(source),
             embed_dim=embed_dim,
@@ -118,13 +120,9 @@ def _pretrained(
             pool=config.pool,
             head_bias=config.head_bias,
         )
-    except OSError as error:
-        raise not_here(config.name, "model.text.name", origin) from error
-    except ValueError as error:
-        raise RecipeError(f"model.text: {error}") from error
     if tokenizer is not None and len(tokenizer) > encoder.vocabulary:
         raise RecipeError(
-            f"model.text.name: the tokenizer of '{config.name}' has {len(tokenizer)} ids, but its network has vectors "
+            f"{path}: the tokenizer of '{config.name}' has {len(tokenizer)} ids, but its network has vectors "
             f"for {encoder.vocabulary}; give a folder whose tokenizer is that of its weights"
         )
     return encoder

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
-from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.interop.dual_encoders import fill, read_weights_file
 from isthmus.interop.hugging_face_dual import read_hugging_face
 from isthmus.models.dual_encoder import DualEncoder
@@ -23,8 +23,6 @@ def fill_dual_encoder(model: DualEncoder, name: str, origin: Origin) -> None:
     if name.endswith(_FILES):
         fill(model, read_weights_file(Path(locate(name, path=_PATH))), name=name)
         return
-    try:
+    with reading(name, _PATH, origin):
         tensors = read_hugging_face(source_of(name, None, origin, path=_PATH))
-    except OSError as error:
-        raise not_here(name, _PATH, origin) from error
     fill(model, tensors, name=name)

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import assert_never
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
-from isthmus.build.vision import Origin, build_vision, not_here, source_of
+from isthmus.build.vision import build_vision
 from isthmus.config.classifier import Classifier
 from isthmus.config.masked import (
     CodePredictor,
@@ -121,13 +122,11 @@ def _fill(model: MaskedImageModelModule, name: str, origin: Origin) -> None:
         load_mae(model, read_mae_file(Path(locate(name, path=_WEIGHTS))), name=name)
         return
     source = source_of(name, None, origin, path=_WEIGHTS)
-    try:
+    with reading(name, _WEIGHTS, origin):
         if model.tokenizer is None:
             load_mae(model, source, name=name)
         else:
             load_beit(model, source, name=name)
-    except OSError as error:
-        raise not_here(name, _WEIGHTS, origin) from error
 
 
 def build_classifier(config: Classifier, origin: Origin, *, frozen: frozenset[str]) -> ClassifierModel:

@@ -8,8 +8,8 @@ from typing import assert_never
 import torch
 from torch import nn
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
-from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import (
     EncoderDecoderLanguage,
@@ -25,6 +25,8 @@ from isthmus.parts.language.language_model import LanguageModel, LlamaShape, bui
 from isthmus.parts.language.lora import LoraSettings, LoraUpdate, add_lora, read_lora
 from isthmus.parts.language.token_rows import TokenRows
 from isthmus.training.state import mismatches
+
+_NAME = "model.language.name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,29 +101,21 @@ def _llama_shape(config: LlamaLanguage, tokenizer: Tokenizer | None) -> LlamaSha
 
 
 def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
-    source = source_of(config.name, config.revision, origin, path="model.language.name")
+    source = source_of(config.name, config.revision, origin, path=_NAME)
     four_bit = config.quantize is not None and not origin.random
     if four_bit and find_spec("bitsandbytes") is None:
         raise MachineError(
             "model.language.quantize: 4-bit weights need the package bitsandbytes, which is not installed; "
             "run pip install 'isthmus[qlora]', or use quantize: null"
         )
-    try:
+    with reading(config.name, _NAME, origin):
         return LanguageModel(network=load_causal_network(replace(source, four_bit=four_bit)))
-    except OSError as error:
-        raise not_here(config.name, "model.language.name", origin) from error
-    except ValueError as error:
-        raise RecipeError(f"model.language.name: {error}") from error
 
 
 def _encoder_decoder(config: EncoderDecoderLanguage, origin: Origin) -> EncoderDecoder:
-    source = source_of(config.name, config.revision, origin, path="model.language.name")
-    try:
+    source = source_of(config.name, config.revision, origin, path=_NAME)
+    with reading(config.name, _NAME, origin):
         return EncoderDecoder(network=load_encoder_decoder(source))
-    except OSError as error:
-        raise not_here(config.name, "model.language.name", origin) from error
-    except ValueError as error:
-        raise RecipeError(f"model.language.name: {error}") from error
 
 
 def _add_lora(model: LanguageModel, config: Lora, origin: Origin) -> LoraUpdate:

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
 from isthmus.build.text import num_words
-from isthmus.build.vision import Origin, build_vision, not_here, source_of
+from isthmus.build.vision import build_vision
 from isthmus.config.med import Med, Momentum
-from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.interop.blip import load_blip, load_blip_file, start_med_from_bert
 from isthmus.models.med import Med as MedModule
-from isthmus.models.med import MedForm, MedHeads, StartIds
+from isthmus.models.med import MedForm, StartIds
 from isthmus.models.momentum import MomentumForm
+from isthmus.models.pair_heads import PairHeads
 from isthmus.parts.language.med import MedDecoder, MedEncoder, MedShape, MedText
 
 
@@ -34,9 +35,9 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
         text=MedText(vocabulary=known + 2, context=said.positions, vision_width=vision.width, shape=shape),
         encoder=MedEncoder(shape=shape),
         decoder=MedDecoder(shape=shape, vocabulary=known + 2),
-        heads=MedHeads(
-            vision_width=vision.width,
-            width=shape.width,
+        heads=PairHeads(
+            image_width=vision.width,
+            text_width=shape.width,
             embed_dim=config.embed_dim,
             temperature=config.temperature,
         ),
@@ -62,12 +63,8 @@ def _fill(config: Med, model: MedModule, origin: Origin) -> None:
         if path == "model.weights" and name.endswith(".safetensors"):
             load_blip_file(model, Path(locate(name, path=path)))
             continue
-        try:
+        with reading(name, path, origin):
             load(model, source_of(name, None, origin, path=path))
-        except OSError as error:
-            raise not_here(name, path, origin) from error
-        except ValueError as error:
-            raise RecipeError(f"{path}: {error}") from error
 
 
 def _momentum(config: Momentum) -> MomentumForm:

@@ -4,13 +4,14 @@ from typing import Literal, assert_never
 
 import torch
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.dual import build_dual_encoder
 from isthmus.build.images import build_classifier, build_masked_image_model, build_visual_tokenizer
 from isthmus.build.joining import build_ways
 from isthmus.build.language import build_language
 from isthmus.build.med import build_med
 from isthmus.build.qformer import build_qformer_pretrainer
-from isthmus.build.vision import Origin, build_vision
+from isthmus.build.vision import build_vision
 from isthmus.build.weights import fill_model, origin_of_parts
 from isthmus.config.med import Med
 from isthmus.config.model import (

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
 from isthmus.build.text import num_words
-from isthmus.build.vision import Origin, build_vision, not_here, source_of
+from isthmus.build.vision import build_vision
 from isthmus.config.qformer import QFormer, QFormerPretrainer
-from isthmus.core.errors import RecipeError
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.interop.blip2 import load_blip2, load_lavis, start_from_bert
-from isthmus.models.qformer_pretrainer import Heads
+from isthmus.models.pair_heads import PairHeads
 from isthmus.models.qformer_pretrainer import QFormerPretrainer as PretrainerModule
 from isthmus.models.vision_language_model import VisionLanguageModel as VisionLanguageModelModule
 from isthmus.parts.connectors.qformer import QFormer as QFormerModule
@@ -51,7 +51,12 @@ def build_qformer_pretrainer(
     known = num_words(config.text.tokenizer, tokenizer)
     text = QFormerText(vocabulary=known + 1, context=config.text.positions, shape=shape)
     connector = QFormerModule(vision_width=vision.width, language_width=None, shape=shape, text=text)
-    heads = Heads(width=shape.width, embed_dim=config.embed_dim, temperature=config.temperature)
+    heads = PairHeads(
+        image_width=shape.width,
+        text_width=shape.width,
+        embed_dim=config.embed_dim,
+        temperature=config.temperature,
+    )
     model = PretrainerModule(vision=vision, connector=connector, heads=heads, start_id=known)
     fill_from_bert(config.connector, connector, origin)
     fill_blip2(config.weights, model, origin)
@@ -68,12 +73,8 @@ def fill_from_bert(config: QFormer, connector: QFormerModule, origin: Origin) ->
     if config.bert is None or origin.random:
         return
     path = "model.connector.bert"
-    try:
+    with reading(config.bert, path, origin):
         start_from_bert(connector, source_of(config.bert, None, origin, path=path))
-    except OSError as error:
-        raise not_here(config.bert, path, origin) from error
-    except ValueError as error:
-        raise RecipeError(f"{path}: {error}") from error
 
 
 def fill_blip2(
@@ -91,7 +92,5 @@ def fill_blip2(
     if weights.endswith(".safetensors"):
         load_lavis(model, Path(locate(weights, path="model.weights")))
         return
-    try:
+    with reading(weights, "model.weights", origin):
         load_blip2(model, source_of(weights, None, origin, path="model.weights"))
-    except OSError as error:
-        raise not_here(weights, "model.weights", origin) from error

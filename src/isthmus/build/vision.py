@@ -1,6 +1,5 @@
 """Vision encoders and image processors from a recipe."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -8,32 +7,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from isthmus.build.names import card_file, locate
+from isthmus.build.checkpoints import Origin, reading, source_of
+from isthmus.build.names import locate
 from isthmus.config.masked import VisualTokenizer
 from isthmus.config.vision import PretrainedVision, Vision, VitVision
-from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.core.errors import CheckpointError, RecipeError
 from isthmus.core.sizes import Size
 from isthmus.data.images import ImageProcessor
 from isthmus.data.preprocessor import processor_of_folder
 from isthmus.nn.transformer import TransformerShape
-from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder, mark_regions
 from isthmus.parts.vision.vit import ViT, ViTForm
 from isthmus.training.state import mismatches
 
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where weights may come from.
-
-    Attributes:
-        random: Build with random weights; nothing is read.
-        network_allowed: Hub names may be fetched.
-    """
-
-    random: bool = False
-    network_allowed: bool = False
+_NAME = "model.vision.name"
 
 
 def build_vision(config: Vision, origin: Origin, *, frozen: bool) -> VisionEncoder:
@@ -135,46 +123,20 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str, without: tupl
 
 
 def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> VisionEncoder:
-    source = source_of(config.name, config.revision, origin, path="model.vision.name")
-    try:
+    source = source_of(config.name, config.revision, origin, path=_NAME)
+    with reading(config.name, _NAME, origin, block="model.vision"):
         encoder = load_vision_encoder(
-            source, config.features, layer=config.layer, final_norm=config.final_norm
+            source,
+            config.features,
+            layer=config.layer,
+            final_norm=config.final_norm,
+            joined=config.joined,
         )
         if config.alpha:
             mark_regions(encoder)
-    except OSError as error:
-        raise not_here(config.name, "model.vision.name", origin) from error
-    except ValueError as error:
-        raise RecipeError(f"model.vision: {error}") from error
     if frozen and isinstance(encoder, ConvolutionalEncoder) and not origin.random:
         encoder.make_fast()
     return encoder
-
-
-def source_of(name: str, revision: str | None, origin: Origin, *, path: str) -> PretrainedSource:
-    """A checkpoint's place, with the rule for the network and the hub model's card, if one is shipped."""
-    located, card = locate(name, path=path), card_file(name)
-    return PretrainedSource(
-        name=located,
-        revision=revision,
-        random=origin.random,
-        local_only=not origin.network_allowed,
-        card=card if card.is_file() and not Path(located).is_dir() else None,
-    )
-
-
-def not_here(name: str, path: str, origin: Origin) -> MachineError:
-    """What is said of a checkpoint, or where weights are random of a configuration, that would have to be fetched."""
-    if origin.random:
-        return MachineError(
-            f"{path}: no card of '{name}' is shipped and its configuration is not on this machine; pass "
-            "--allow-network to fetch it, give a folder that holds its config.json, or add that file to the package as "
-            f"architectures/{card_file(name).name}"
-        )
-    return MachineError(
-        f"{path}: '{name}' is not on this machine and the network is not asked; "
-        "pass --allow-network to fetch it, or give a folder"
-    )
 
 
 def build_image_processor(config: Vision | VisualTokenizer, origin: Origin) -> ImageProcessor:
@@ -193,15 +155,11 @@ def build_image_processor(config: Vision | VisualTokenizer, origin: Origin) -> I
                 std=config.std,
             )
         case PretrainedVision():
-            try:
+            with reading(config.name, _NAME, origin):
                 return processor_of_folder(
-                    locate(config.name, path="model.vision.name"),
+                    locate(config.name, path=_NAME),
                     resize=config.resize,
                     local_only=not origin.network_allowed,
                 )
-            except OSError as error:
-                raise not_here(config.name, "model.vision.name", origin) from error
-            except ValueError as error:
-                raise RecipeError(f"model.vision.name: {error}") from error
         case _:
             assert_never(config)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
 from isthmus.build.qformer import fill_blip2, fill_from_bert
-from isthmus.build.vision import Origin, not_here, source_of
 from isthmus.config.model import VisionLanguageModel
 from isthmus.config.qformer import QFormer
 from isthmus.core.sizes import Size
@@ -46,10 +46,8 @@ def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, or
             load_connector(model, file)
         return
     grids = () if config.tiles is None else tuple(Size(*grid) for grid in config.tiles.grids)
-    try:
+    with reading(config.weights, _PATH, origin):
         load_llava(model, source_of(config.weights, None, origin, path=_PATH), grids=grids)
-    except OSError as error:
-        raise not_here(config.weights, _PATH, origin) from error
 
 
 def _is_file(name: str) -> bool:

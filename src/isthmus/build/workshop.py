@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from isthmus.build.checkpoints import Origin
 from isthmus.build.features import fill_store, open_store
 from isthmus.build.model import build_model
 from isthmus.build.processors import build_processor
 from isthmus.build.sources import build_source
 from isthmus.build.text import build_tokenizer
-from isthmus.build.vision import Origin, build_image_processor
+from isthmus.build.vision import build_image_processor
 from isthmus.config.model import LanguageModel, VisualTokenizer
 from isthmus.config.recipe import Recipe
 from isthmus.config.stages import TrainStage

@@ -16,6 +16,8 @@ def _print(result: Result) -> None:
         if rows:
             print_table(title.capitalize(), ("name", "value", "95% interval"), rows)
     typer.echo(f"rows: {number(result['n'])}")
+    if equal := result.get("equal_captions", 0):
+        typer.echo(f"{equal:.1%} of the captions are also another picture's; a tie counts as a miss")
 
 
 def _rows(values: dict[str, Any], above: str) -> list[list[str]]:

@@ -9,7 +9,21 @@ from collections.abc import Iterator
 import typer
 
 from isthmus.cli.printing import clean
-from isthmus.core.errors import IsthmusError, MachineError
+from isthmus.core.errors import IsthmusError, MachineError, lacks_memory
+
+_REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EEXIST,
+    }
+)
+"""How a system says that a file is out of reach."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect (128 + SIGINT)."""
@@ -30,14 +44,27 @@ def failures(*, debug: bool) -> Iterator[None]:
         raise _ended("stopped by Ctrl-C", INTERRUPTED, debug) from error
     except (typer.Exit, BrokenPipeError):
         raise
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise _bug(error, debug) from error
-        where = f" for {error.filename}" if error.filename else ""
-        sentence = f"the disk is full{where}; free some space and run the same command with --resume"
-        raise _ended(sentence, MachineError.exit_code, debug) from error
     except Exception as error:
-        raise _bug(error, debug) from error
+        sentence = _about_machine(error)
+        if sentence is None:
+            raise _bug(error, debug) from error
+        raise _ended(sentence, MachineError.exit_code, debug) from error
+
+
+def _about_machine(error: Exception) -> str | None:
+    """What is said where the machine is the cause and not the program; None where it is not."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; free some space and run the same command with --resume"
+    if isinstance(error, OSError) and error.errno in _REFUSALS and error.filename:
+        return f"{error.filename} cannot be used ({error.strerror}); check what lies there and who may write to it"
+    if lacks_memory(error):
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return (
+            f"the memory is not enough ({said}); take a smaller batch_size or micro_batch_size, name parts under "
+            "recompute, or choose a smaller model"
+        )
+    return None
 
 
 def _ended(sentence: str, code: int, debug: bool) -> typer.Exit:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli.printing import number, print_table
+from isthmus.cli.printing import clean, number, print_table
 from isthmus.cli.verbs import Result, verb
 from isthmus.core.options import RunOptions
 from isthmus.core.sizes import parse_size
@@ -14,21 +14,27 @@ INDENT = "  "
 
 
 def _print(result: Result) -> None:
-    filters = [stage for stage in result["stages"] if "makes" in stage]
-    trained = [stage for stage in result["stages"] if "makes" not in stage]
+    making = [stage for stage in result["stages"] if "kind" in stage]
+    trained = [stage for stage in result["stages"] if "kind" not in stage]
     if "models" not in result:
         _print_model({**result, "stages": trained})
-        _print_filters(filters)
+        _print_making(making)
         return
     for name, model in result["models"].items():
         typer.echo(f"model {name}" + (", which the run hands on" if name == result["final"] else ""))
         stages = [stage for stage in trained if stage["model"] == name]
         _print_model({**model, "stages": stages})
-    _print_filters(filters)
+    _print_making(making)
 
 
-def _print_filters(stages: list[Result]) -> None:
+def _print_making(stages: list[Result]) -> None:
+    """What the stages do that make data and train nothing."""
     for stage in stages:
+        if stage["kind"] == "instruct":
+            typer.echo(
+                f"stage {stage['name']}: writes {', '.join(stage['kinds'])} from {clean(stage['facts'])}"
+            )
+            continue
         written = (
             f"{stage['captions']} captions a picture by {stage['captioner']}, " if stage["captions"] else ""
         )

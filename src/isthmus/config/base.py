@@ -14,6 +14,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class ModelSettings(Settings):
+    """A kind of model."""
+
+    @property
+    def inner_parts(self) -> dict[str, str]:
+        """What a stage can keep frozen inside a part that it trains, and that part; in most kinds nothing."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
     """One thing that is wrong in a recipe.
@@ -47,6 +56,13 @@ def refuse(mistakes: Sequence[Mistake]) -> None:
         "allowed": first.allowed,
     }
     raise PydanticCustomError("mistakes", "{path}: found {found}, allowed: {allowed}", context)
+
+
+def undivided(part: tuple[str | int, ...], value: int, *, whole: str, total: int) -> list[Mistake]:
+    """A mistake where the value at `part` does not divide that of the key `whole`; none where it does."""
+    if total % value == 0:
+        return []
+    return [Mistake(path=part, found=str(value), allowed=f"a number that divides {whole} = {total}")]
 
 
 def one_of(words: Sequence[str]) -> str:

@@ -4,11 +4,11 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from isthmus.config.base import Fraction, Mistake, Names, Settings, refuse
+from isthmus.config.base import Fraction, Mistake, ModelSettings, Names, refuse
 from isthmus.config.vision import Vision
 
 
-class Classifier(Settings):
+class Classifier(ModelSettings):
     """A vision encoder that learns which of some classes a picture shows."""
 
     kind: Literal["classifier"] = "classifier"
@@ -25,11 +25,6 @@ class Classifier(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return ("vision", "head")
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:

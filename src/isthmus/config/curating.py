@@ -1,5 +1,6 @@
 """What `isthmus curate capfilt` may be told; each text is what `--help` says of the option. Never imports torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,6 +38,8 @@ class FilterOptions:
         ):
             if value is not None and value < least:
                 raise UsageError(f"--{name} is {value}; expected {least} or more")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"--threshold is {self.threshold:g}; expected a finite number")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"--top-p is {self.top_p:g}; expected a share above 0, at most 1")
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, ModelSettings, Positive, Settings, refuse, undivided
 from isthmus.config.language import TrainedTokenizer
 from isthmus.config.vision import Activation, Vision, VitVision
 
@@ -80,9 +80,7 @@ class TransformerText(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            refuse([Mistake(path=("heads",), found=str(self.heads), allowed=allowed)])
+        refuse(undivided(("heads",), self.heads, whole="width", total=self.width))
         return self
 
 
@@ -110,7 +108,7 @@ Text = Annotated[TransformerText | PretrainedText, Field(discriminator="kind")]
 """The text encoder."""
 
 
-class DualEncoder(Settings):
+class DualEncoder(ModelSettings):
     """An image encoder and a text encoder that meet in one space (CLIP, Radford et al., 2021)."""
 
     kind: Literal["dual_encoder"] = "dual_encoder"
@@ -140,11 +138,6 @@ class DualEncoder(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return ("vision", *(("alpha",) if self.marks_regions else ()), "image_head", "text", "scale")
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never
 
-from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual
+from isthmus.config import fitting_capfilt, fitting_clips, fitting_dual, fitting_instruct
 from isthmus.config.base import Mistake, one_of
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import MixtureSource, Source
 from isthmus.config.dual import PretrainedText
 from isthmus.config.evaluation import Evaluation
+from isthmus.config.instruct import InstructStage
 from isthmus.config.language import LlamaLanguage, PretrainedLanguage, TrainedTokenizer
 from isthmus.config.med import Med
 from isthmus.config.model import (
@@ -81,8 +83,11 @@ def mistakes_between(
             mistakes += _tiles(_place(name), model, stores_features=stores_features)
     for index, stage in enumerate(stages):
         mistakes += _names_of_stages(index, stage, stages[:index])
-        if not isinstance(stage, TrainStage):
+        if isinstance(stage, CapfiltStage):
             mistakes += fitting_capfilt.mistakes(index, stage, models, stages[:index], data)
+            continue
+        if isinstance(stage, InstructStage):
+            mistakes += fitting_instruct.mistakes(index, stage, models, stages[:index])
             continue
         mistakes += _stage(index, stage, models[stage.model], stages[:index], stores_features=stores_features)
         mistakes += fitting_clips.shown(index, stage, models[stage.model], data)
@@ -135,6 +140,8 @@ def _names(
 ) -> Iterator[Mistake]:
     used: list[tuple[tuple[str | int, ...], str]] = []
     for index, stage in enumerate(stages):
+        if isinstance(stage, InstructStage):
+            continue
         made = fitting_capfilt.made_by(stages[:index])
         mine: list[tuple[tuple[str | int, ...], str]] = [(("stages", index, "data"), stage.data)]
         if isinstance(stage, TrainStage) and stage.validation is not None:

@@ -1,5 +1,6 @@
 """What `isthmus curate instruct` may be told; each text is what `--help` says of the option. Never imports torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,10 @@ Kind = Literal["conversation", "detail", "reasoning"]
 """LLaVA's kinds of instruction data: talks, detailed descriptions, complex reasoning."""
 
 KINDS: tuple[Kind, ...] = ("conversation", "detail", "reasoning")
+
+
+_LONGEST_S = 86_400
+"""The longest that a reply is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +60,10 @@ class WriterOptions:
     ] = None
     model: Annotated[str | None, "The model's name at the endpoint."] = None
     key_variable: Annotated[str, "The environment variable that holds the endpoint's key."] = "OPENAI_API_KEY"
-    local: Annotated[Path | None, "A Hugging Face folder of a causal language model, or a run of ours."] = (
-        None
-    )
+    local: Annotated[
+        Path | None,
+        "A Hugging Face folder of a causal language model, a run of ours, or a recipe such as instruct_data.",
+    ] = None
     template: Annotated[str, "The chat template of a --local folder."] = "plain"
     max_tokens: Annotated[int, "Longest reply, in tokens."] = 1024
     temperature: Annotated[float, "Divides the logits when drawing; 0 takes the likeliest token."] = 0.7
@@ -67,7 +73,7 @@ class WriterOptions:
             raise UsageError("--endpoint and --local both name a writer; give one of them")
         if self.endpoint is not None and not self.model:
             raise UsageError("--endpoint needs --model, the name that the server knows its model by")
-        if self.max_tokens < 1 or self.temperature < 0:
+        if self.max_tokens < 1 or not 0 <= self.temperature < math.inf:
             found = f"--max-tokens is {self.max_tokens} and --temperature {self.temperature:g}"
             raise UsageError(f"{found}; expected at least 1, and 0 or more")
 
@@ -89,6 +95,17 @@ class PaceOptions:
     max_cost: Annotated[float | None, "Stop before this is spent; what is written stays."] = None
 
     def __post_init__(self) -> None:
+        for name, value in (
+            ("requests-per-minute", self.requests_per_minute),
+            ("timeout-s", self.timeout_s),
+            ("price-in", self.price_in),
+            ("price-out", self.price_out),
+            ("max-cost", self.max_cost),
+        ):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"--{name} is {value:g}; expected a finite number")
+        if self.timeout_s > _LONGEST_S:
+            raise UsageError(f"--timeout-s is {self.timeout_s:g}; expected {_LONGEST_S:,} or less, a day")
         if min(self.requests_per_minute, self.timeout_s) <= 0 or self.concurrency < 1 or self.retries < 0:
             raise UsageError(
                 "--requests-per-minute and --timeout-s have to be above 0, --concurrency 1 or more, --retries 0 or more"

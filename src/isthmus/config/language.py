@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Names, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, Names, Settings, refuse, undivided
 
 
 class TrainedTokenizer(Settings):
@@ -61,17 +61,13 @@ class LlamaLanguage(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        mistakes = []
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
-        elif (self.width // self.heads) % 2:
+        mistakes = undivided(("heads",), self.heads, whole="width", total=self.width)
+        if not mistakes and (self.width // self.heads) % 2:
             allowed = "heads with an even number of entries each (rotary positions turn pairs)"
             found = f"{self.heads} heads of {self.width // self.heads} entries"
             mistakes.append(Mistake(path=("heads",), found=found, allowed=allowed))
-        if self.kv_heads is not None and self.heads % self.kv_heads:
-            allowed = f"a number that divides heads = {self.heads}"
-            mistakes.append(Mistake(path=("kv_heads",), found=str(self.kv_heads), allowed=allowed))
+        if self.kv_heads is not None:
+            mistakes += undivided(("kv_heads",), self.kv_heads, whole="heads", total=self.heads)
         refuse(mistakes)
         return self
 

@@ -29,11 +29,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: There is no such recipe, or it has mistakes; the message lists every one.
     """
     file, shown = find_recipe(source)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {shown} cannot be read: {error}") from error
-    return parse_recipe(text, shown, overrides)
+    return parse_recipe(_text_of(file, shown), shown, overrides)
 
 
 def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -66,6 +62,9 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
             return path, text
     elif text in shipped_names():
         return shipped, f"recipe {text}"
+    if path.exists():
+        found = "a folder" if path.is_dir() else "a file of another kind"
+        raise RecipeError(f"'{text}' is {found}; expected a recipe whose name ends with .yaml or .yml")
     names = shipped_names()
     near = nearest(path.stem if path.suffix else text, names)
     hint = f"; did you mean '{near}'?" if near is not None else ""
@@ -95,11 +94,20 @@ def written_hash(file: Path) -> str:
     Raises:
         RecipeError: The file cannot be read or is no YAML.
     """
+    return _hash(yaml.parse(_text_of(file, str(file)), str(file))[0])
+
+
+def _text_of(file: Path, shown: str) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {file} cannot be read: {error}") from error
-    return _hash(yaml.parse(text, str(file))[0])
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"the recipe {shown} cannot be read (byte {error.start} is no UTF-8 text); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise RecipeError(
+            f"the recipe {shown} cannot be read ({error.strerror}); check the file and its permissions"
+        ) from error
 
 
 def _hash(plain: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Mistake, ModelSettings, Positive, Settings, refuse, undivided
 from isthmus.config.vision import Resize, VitVision
 
 
@@ -90,7 +90,7 @@ Masking = Annotated[RandomMasking | BlockwiseMasking, Field(discriminator="kind"
 """How patches are chosen that are hidden."""
 
 
-class VisualTokenizer(Settings):
+class VisualTokenizer(ModelSettings):
     """A visual tokenizer on its own, trained to give pictures back from their codes."""
 
     kind: Literal["visual_tokenizer"] = "visual_tokenizer"
@@ -107,10 +107,9 @@ class VisualTokenizer(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.image_size % self.tokenizer.patch:
-            allowed = f"a number that divides image_size = {self.image_size}"
-            found = str(self.tokenizer.patch)
-            refuse([Mistake(path=("tokenizer", "patch"), found=found, allowed=allowed)])
+        refuse(
+            undivided(("tokenizer", "patch"), self.tokenizer.patch, whole="image_size", total=self.image_size)
+        )
         return self
 
     @property
@@ -118,13 +117,8 @@ class VisualTokenizer(Settings):
         """What a stage can train or freeze."""
         return ("tokenizer",)
 
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
-
-class MaskedImageModel(Settings):
+class MaskedImageModel(ModelSettings):
     """A vision encoder that learns by what it cannot see; only `vision` is used afterwards."""
 
     kind: Literal["masked_image_model"] = "masked_image_model"
@@ -145,11 +139,6 @@ class MaskedImageModel(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return ("vision", "predictor", *(("tokenizer",) if self.tokenizer is not None else ()))
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

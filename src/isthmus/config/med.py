@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, ModelSettings, Settings, refuse, undivided
 from isthmus.config.dual import TextTokenizer
 from isthmus.config.vision import Vision, VitVision
 
@@ -32,10 +32,7 @@ class MedText(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        mistakes = []
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        mistakes = undivided(("heads",), self.heads, whole="width", total=self.width)
         if self.positions < self.context:
             allowed = f"a number from context = {self.context} on"
             mistakes.append(Mistake(path=("positions",), found=str(self.positions), allowed=allowed))
@@ -56,7 +53,7 @@ class Momentum(Settings):
     """Share of the stage in which `soft` rises from 0: two epochs of twenty, as published."""
 
 
-class Med(Settings):
+class Med(ModelSettings):
     """A text transformer that reads alone, reads beside a picture, and writes about one (section 3.1)."""
 
     kind: Literal["med"] = "med"
@@ -83,11 +80,6 @@ class Med(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return ("vision", "text", "encoder", "decoder", "heads")
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}
 
     @model_validator(mode="after")
     def _check_pool(self) -> Self:

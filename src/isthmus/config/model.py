@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Mistake, Settings, one_of, refuse
+from isthmus.config.base import Mistake, ModelSettings, one_of, refuse
 from isthmus.config.classifier import Classifier
 from isthmus.config.dual import DualEncoder
 from isthmus.config.joining import Connector, CrossAttention, Fusion, Path, Placeholder, Splice
@@ -20,7 +20,7 @@ _INSIDE_LANGUAGE = {"token_embeddings": "language"}
 _PART_WORDS = ("vision", "connector", "fusion", "language", "lora", "newline", "token_rows")
 
 
-class VisionLanguageModel(Settings):
+class VisionLanguageModel(ModelSettings):
     """A vision encoder and a language model, joined by a connector and a fusion, or by two of each."""
 
     kind: Literal["vision_language_model"] = "vision_language_model"
@@ -148,7 +148,7 @@ class VisionLanguageModel(Settings):
         return _INSIDE_LANGUAGE
 
 
-class LanguageModel(Settings):
+class LanguageModel(ModelSettings):
     """A language model alone, trained on text."""
 
     kind: Literal["language_model"] = "language_model"

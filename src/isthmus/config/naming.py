@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.config.base import Mistake, one_of
+from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.masked import DallECodes, MaskedImageModel, VisualTokenizer
 from isthmus.config.model import Model
 from isthmus.config.stages import Stage, TrainStage
+
+_TAKEN = ("final", "tokenizer")
+"""Folders of a run that are no stage's."""
 
 
 def mistakes_in_names(
@@ -30,8 +34,11 @@ def mistakes_in_names(
 
 def _wrong_names(names: tuple[str, ...], stages: Sequence[Stage]) -> Iterator[Mistake]:
     for index, stage in enumerate(stages):
+        if stage.name in _TAKEN:
+            allowed = f"another name, because a run keeps other things in the folders {one_of(_TAKEN)}"
+            yield Mistake(path=("stages", index, "name"), found=f"'{stage.name}'", allowed=allowed)
         path = ("stages", index, "model")
-        if not isinstance(stage, TrainStage):
+        if isinstance(stage, CapfiltStage):
             continue
         if not names and stage.model is not None:
             allowed = "null, because this recipe has one model"

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, ModelSettings, Positive, Settings, refuse, undivided
 from isthmus.config.dual import TextTokenizer
 from isthmus.config.vision import Vision
 
@@ -34,9 +34,7 @@ class QFormer(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            refuse([Mistake(path=("heads",), found=str(self.heads), allowed=allowed)])
+        refuse(undivided(("heads",), self.heads, whole="width", total=self.width))
         return self
 
 
@@ -58,7 +56,7 @@ class QFormerText(Settings):
         return self
 
 
-class QFormerPretrainer(Settings):
+class QFormerPretrainer(ModelSettings):
     """A Q-Former that learns what in a picture has to do with text, before it meets a language model (section 3.2)."""
 
     kind: Literal["qformer_pretrainer"] = "qformer_pretrainer"
@@ -80,8 +78,3 @@ class QFormerPretrainer(Settings):
     def part_names(self) -> tuple[str, ...]:
         """What a stage can train or freeze."""
         return ("vision", "connector", "heads")
-
-    @property
-    def inner_parts(self) -> dict[str, str]:
-        """Nothing is named inside its parts."""
-        return {}

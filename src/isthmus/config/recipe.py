@@ -9,6 +9,7 @@ from isthmus.config.base import Mistake, Settings, Texts, refuse
 from isthmus.config.data import Source
 from isthmus.config.evaluation import Evaluation
 from isthmus.config.fitting import mistakes_between
+from isthmus.config.instruct import InstructStage
 from isthmus.config.model import Model
 from isthmus.config.naming import mistakes_in_names
 from isthmus.config.stages import Stage, TrainStage
@@ -32,8 +33,8 @@ class Recipe(Settings):
     """Addresses of the papers it follows."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Every random choice follows from it."""
-    data: Annotated[dict[str, Source], Field(min_length=1)]
-    """Named sources."""
+    data: dict[str, Source] = {}
+    """Named sources; a stage that trains needs one."""
     model: Model | None = None
     """What is built; null: `models` says it."""
     models: dict[str, Model] = {}
@@ -49,9 +50,13 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if not self.training:
-            allowed = "a stage that trains, because what makes data needs trained models"
-            refuse([Mistake(path=("stages",), found="no stage of kind train", allowed=allowed)])
+        if not self.training and not any(isinstance(stage, InstructStage) for stage in self.stages):
+            allowed = "a stage that trains, because captions need trained models"
+            refuse([Mistake(path=("stages",), found="stages of kind capfilt alone", allowed=allowed)])
+        if self.training and not self.data:
+            refuse(
+                [Mistake(path=("data",), found="nothing", allowed="at least one named source to learn from")]
+            )
         refuse(mistakes_in_names(model=self.model, models=self.models, final=self.final, stages=self.stages))
         refuse(
             mistakes_between(
@@ -73,7 +78,9 @@ class Recipe(Settings):
     @property
     def final_name(self) -> str | None:
         """The name of the model that the run hands on."""
-        return self.final if self.final is not None else self.training[-1].model
+        if self.model is not None or self.final is not None:
+            return self.final
+        return (self.training or self.stages)[-1].model
 
     @property
     def training(self) -> tuple[TrainStage, ...]:

@@ -15,9 +15,11 @@ from isthmus.config.base import (
     Settings,
     Texts,
     refuse,
+    undivided,
 )
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import Rows
+from isthmus.config.instruct import InstructStage
 
 ObjectiveName = Literal[
     "next_token",
@@ -156,9 +158,8 @@ class TrainStage(Settings):
             found = "neither epochs nor steps" if self.epochs is None else "both epochs and steps"
             mistakes.append(Mistake(path=("steps",), found=found, allowed="exactly one of epochs and steps"))
         micro = self.micro_batch_size
-        if micro is not None and self.batch_size % micro:
-            allowed = f"a number that divides batch_size = {self.batch_size}"
-            mistakes.append(Mistake(path=("micro_batch_size",), found=str(micro), allowed=allowed))
+        if micro is not None:
+            mistakes += undivided(("micro_batch_size",), micro, whole="batch_size", total=self.batch_size)
         for setting, name in self.optimizer.by_part():
             if name not in self.train:
                 path = ("optimizer", setting, name)
@@ -168,5 +169,5 @@ class TrainStage(Settings):
         return self
 
 
-Stage = Annotated[TrainStage | CapfiltStage, Field(discriminator="kind")]
+Stage = Annotated[TrainStage | CapfiltStage | InstructStage, Field(discriminator="kind")]
 """One entry of `stages`: it trains, or it makes data."""

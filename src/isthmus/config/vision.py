@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
+from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse, undivided
 
 Features = Literal["patches", "all", "cls", "pooled", "projected"]
 """Which outputs are used: the grid, grid and prefix tokens, the summary token, or one pooled vector."""
@@ -30,6 +30,9 @@ class PretrainedVision(Settings):
     behind it is built. null: the last layer, and the model is built whole, with heads that nothing reads."""
     features: Features = "patches"
     """Which outputs are used."""
+    joined: Annotated[tuple[int, ...], Field(strict=False)] = ()
+    """Layers of a convolutional network (0 the first) whose outputs are joined to the last one's, averaged over the
+    pixels of each grid position."""
     final_norm: bool = True
     """Whether the model's own last normalisation is applied to them; false at every layer but the last."""
     alpha: bool = False
@@ -101,13 +104,10 @@ class VitVision(Settings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        mistakes = []
-        if self.image_size % self.patch:
-            allowed = f"a number that divides image_size = {self.image_size}"
-            mistakes.append(Mistake(path=("patch",), found=str(self.patch), allowed=allowed))
-        if self.width % self.heads:
-            allowed = f"a number that divides width = {self.width}"
-            mistakes.append(Mistake(path=("heads",), found=str(self.heads), allowed=allowed))
+        mistakes = [
+            *undivided(("patch",), self.patch, whole="image_size", total=self.image_size),
+            *undivided(("heads",), self.heads, whole="width", total=self.width),
+        ]
         if self.features == "cls" and self.cls == "none":
             mistakes.append(
                 Mistake(path=("features",), found="'cls'", allowed="patches, because cls is none")

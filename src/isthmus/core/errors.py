@@ -52,3 +52,9 @@ class Stopped(IsthmusError):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the machine's memory was not enough; torch says that of a processor's memory in a plain RuntimeError."""
+    named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return named or "can't allocate memory" in str(error)

@@ -65,21 +65,34 @@ class Contrasts(Protocol):
         ...
 
 
+@runtime_checkable
+class Together(Protocol):
+    """Whoever learns the same step: other processes, each with rows of its own."""
+
+    def every(self, own: Float[Tensor, "own dim"]) -> tuple[Float[Tensor, "every dim"], int]:
+        """The rows of all processes in the order of ranks, without a gradient, and the place of this one's first."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlowVectors:
-    """What slowly moving copies of both encoders give for a batch, and gave for earlier ones; all of length one.
+    """What slowly moving copies of both encoders give for a step, and gave for earlier ones; all of length one.
 
     Attributes:
-        images: Of each picture.
-        texts: Of each text.
-        earlier_images: Of pictures of earlier batches.
-        earlier_texts: Of texts of earlier batches.
+        images: Of each picture of the step, those of other processes included.
+        texts: Of each text of the step.
+        earlier_images: Of pictures of earlier steps.
+        earlier_texts: Of texts of earlier steps.
+        first_image: The place of the batch's first picture among `images`.
+        first_text: The place of its first text among `texts`.
     """
 
     images: Float[Tensor, "image dim"]
     texts: Float[Tensor, "text dim"]
     earlier_images: Float[Tensor, "earlier_image dim"]
     earlier_texts: Float[Tensor, "earlier_text dim"]
+    first_image: int = 0
+    first_text: int = 0
 
 
 @runtime_checkable

@@ -79,20 +79,3 @@ class Pass:
         side: Side = "left" if self.purpose == "prompt" else "right"
         batch = collate([row for row, _ in made], pad_id=self.processor.pad_id, side=side)
         return batch, tuple(sample for _, sample in made)
-
-
-def rows_in_order(
-    source: Source,
-    processor: Processor,
-    *,
-    rows: RowKind,
-    batch_size: int,
-    limit: int | None = None,
-    purpose: Purpose = "prompt",
-) -> Pass:
-    """One pass over a source; see `Pass`.
-
-    Raises:
-        DataError: The source is empty.
-    """
-    return Pass(source, processor, rows=rows, batch_size=batch_size, limit=limit, purpose=purpose)

@@ -1,13 +1,15 @@
 """Small tokenizers trained on a data set's own text, saved and loaded as Hugging Face folders."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Core
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from isthmus.core.errors import RecipeError
+from isthmus.core.errors import CheckpointError, RecipeError
+from isthmus.parts.checkpoints import first_line
 
 SPECIALS = ("<pad>", "<unk>", "<s>", "</s>")
 """Padding, unknown, first and last token; their ids are 0 to 3."""
@@ -71,8 +73,17 @@ def load_tokenizer(name: str, *, revision: str | None = None, local_only: bool =
 
     Raises:
         OSError: The folder or name is not there.
+        CheckpointError: It is there, but its files hold no tokenizer that can be read.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, local_files_only=local_only)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, local_files_only=local_only)
+    except Exception as error:  # tokenizers raises plain Exceptions, transformers whatever it stumbles over
+        if isinstance(error, OSError) and not Path(name).exists():
+            raise
+        raise CheckpointError(
+            f"the tokenizer of '{name}' cannot be read ({first_line(error)}); restore its files from a copy, or give "
+            "another checkpoint"
+        ) from error
     assert tokenizer is not None  # only the annotation of transformers allows it
     return tokenizer
 

@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from isthmus.core.errors import CheckpointError
-from isthmus.interop.blip2_names import Parts, renamed_by
 from isthmus.interop.blip_names import BERT, DECODER, ENCODER, REST
+from isthmus.interop.patterns import Parts, Place, place_of
 from isthmus.interop.whole import read_tensors, read_whole
 from isthmus.models.med import Med
 from isthmus.nn.post_norm import NORM_EPS, PostNormAttention
@@ -86,9 +86,8 @@ def start_med_from_bert(model: Med, source: PretrainedSource) -> None:
     state = load_network(BertForMaskedLM, source).state_dict()
     wrong = []
     for name, tensor in state.items():
-        renamed = renamed_by(name, BERT)
-        for target in _everywhere(renamed or ""):
-            part, _, inside = target.partition(":")
+        place = place_of(name, BERT)
+        for part, inside in _everywhere(place):
             held = model.parts()[part].state_dict()
             rows = inside in ("words.weight", "positions.weight", "head_bias")  # tables may differ in length
             if inside not in held or held[inside].shape[rows:] != tensor.shape[rows:]:
@@ -96,7 +95,7 @@ def start_med_from_bert(model: Med, source: PretrainedSource) -> None:
                 continue
             shared = min(len(tensor), len(held[inside]))
             held[inside][:shared].copy_(tensor[:shared])
-        if renamed is None:
+        if place is None:
             wrong.append(f"unknown {name}")
     if wrong:
         raise CheckpointError(
@@ -105,13 +104,11 @@ def start_med_from_bert(model: Med, source: PretrainedSource) -> None:
         )
 
 
-def _everywhere(renamed: str) -> tuple[str, ...]:
+def _everywhere(place: Place | None) -> tuple[Place, ...]:
     """The places of one tensor of BERT: encoder and decoder begin with the same self-attention."""
-    if not renamed:
+    if place is None or not place.part:
         return ()
-    return (
-        (renamed, renamed.replace("encoder:", "decoder:")) if renamed.startswith("encoder:") else (renamed,)
-    )
+    return (place, Place("decoder", place.name)) if place.part == "encoder" else (place,)
 
 
 @torch.no_grad()
@@ -149,11 +146,11 @@ def _by_part(tensors: Mapping[str, Tensor]) -> tuple[Parts, list[str]]:
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     wrong = []
     for name, tensor in tensors.items():
-        renamed = renamed_by(name, (*ENCODER, *DECODER, *REST))
-        if renamed is None:
+        place = place_of(name, (*ENCODER, *DECODER, *REST))
+        if place is None:
             wrong.append(f"unknown {name}")
-        elif renamed:
-            part, _, inside = renamed.partition(":")
+        elif place.part:
+            part, inside = place
             if inside in parts[part] and not torch.equal(parts[part][inside], tensor):
                 wrong.append(f"{name} differs between text encoder and decoder, which share it")
             parts[part][inside] = tensor

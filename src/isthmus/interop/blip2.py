@@ -19,8 +19,9 @@ from transformers import (
 )
 
 from isthmus.core.errors import CheckpointError
-from isthmus.interop.blip2_names import BERT, HUGGING_FACE, LAVIS, Parts, by_part
+from isthmus.interop.blip2_names import BERT, HUGGING_FACE, LAVIS, by_part
 from isthmus.interop.llava import normalises
+from isthmus.interop.patterns import Parts
 from isthmus.interop.whole import read_tensors, read_whole
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
 from isthmus.models.vision_language_model import VisionLanguageModel

@@ -3,52 +3,45 @@
 Inside the vision part names are Hugging Face's, as its network is.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-Parts = dict[str, dict[str, Tensor]]
-"""Tensors by part and by their name inside it."""
-
-Rules = Sequence[tuple[str, str]]
-"""Patterns of whole names and what becomes of them, `PART:NAME`; the first that matches is taken, `` drops it."""
+from isthmus.interop.bert_names import (
+    UNUSED,
+    attention_rules,
+    feed_forward_rules,
+    head_rules,
+    table_rules,
+    word_rules,
+)
+from isthmus.interop.patterns import Parts, Rules, place_of
 
 
 def _layers(prefix: str, inner: str) -> Rules:
     """The rules for a Q-Former's layers, whose attention calls its projections `inner`."""
-    layer = rf"{prefix}\.encoder\.layer\.(\d+)\."
-    here, words = r"connector:layers.layers.\1", r"connector:text.ffns.\1"
+    layer = rf"{prefix}\.encoder\.layer\.(\d+)"
+    here = r"connector:layers.layers.\1"
     return (
-        (rf"{layer}attention\.{inner}\.(query|key|value)\.(.+)", rf"{here}.attention.\2.\3"),
-        (rf"{layer}attention\.output\.dense\.(.+)", rf"{here}.attention.out.\2"),
-        (rf"{layer}attention\.output\.LayerNorm\.(.+)", rf"{here}.attention.norm.\2"),
-        (rf"{layer}crossattention\.{inner}\.(query|key|value)\.(.+)", rf"{here}.cross_attention.\2.\3"),
-        (rf"{layer}crossattention\.output\.dense\.(.+)", rf"{here}.cross_attention.out.\2"),
-        (rf"{layer}crossattention\.output\.LayerNorm\.(.+)", rf"{here}.cross_attention.norm.\2"),
-        (rf"{layer}intermediate_query\.dense\.(.+)", rf"{here}.ffn.expand.\2"),
-        (rf"{layer}output_query\.dense\.(.+)", rf"{here}.ffn.contract.\2"),
-        (rf"{layer}output_query\.LayerNorm\.(.+)", rf"{here}.ffn.norm.\2"),
-        (rf"{layer}intermediate\.dense\.(.+)", rf"{words}.expand.\2"),
-        (rf"{layer}output\.dense\.(.+)", rf"{words}.contract.\2"),
-        (rf"{layer}output\.LayerNorm\.(.+)", rf"{words}.norm.\2"),
+        *attention_rules(rf"{layer}\.attention", rf"{here}.attention", inner=inner),
+        *attention_rules(rf"{layer}\.crossattention", rf"{here}.cross_attention", inner=inner),
+        *feed_forward_rules(layer, rf"{here}.ffn", suffix="_query"),
+        *feed_forward_rules(layer, r"connector:text.ffns.\1"),
     )
+
+
+def _words(prefix: str) -> Rules:
+    return word_rules(prefix, "connector:text.", norm="connector:layers.norm")
 
 
 LAVIS: Rules = (
     (r"query_tokens", "connector:queries"),
     (r"ln_vision\.(.+)", r"connector:patch_norm.\1"),
-    (r"Qformer\.bert\.embeddings\.position_ids", ""),
-    (r"Qformer\.bert\.embeddings\.LayerNorm\.(.+)", r"connector:layers.norm.\1"),
-    (r"Qformer\.bert\.embeddings\.word_embeddings\.(.+)", r"connector:text.words.\1"),
-    (r"Qformer\.bert\.embeddings\.position_embeddings\.(.+)", r"connector:text.positions.\1"),
+    *_words(r"Qformer\.bert"),
     *_layers(r"Qformer\.bert", "self"),
-    (r"Qformer\.cls\.predictions\.transform\.dense\.(.+)", r"connector:text.head.0.\1"),
-    (r"Qformer\.cls\.predictions\.transform\.LayerNorm\.(.+)", r"connector:text.head.2.\1"),
-    (r"Qformer\.cls\.predictions\.bias", "connector:text.head_bias"),
-    (r"Qformer\.cls\.predictions\.decoder\.(.+)", ""),  # tied to the words, and the bias a second time
+    *head_rules(r"Qformer\.cls", "connector:text."),
     (r"(?:opt|t5)_proj\.(.+)", r"connector:projection.\1"),
     (r"vision_proj\.(.+)", r"heads:image.\1"),
     (r"text_proj\.(.+)", r"heads:text.\1"),
@@ -70,8 +63,7 @@ HUGGING_FACE: Rules = (
     (r"vision_model\.(.+)", r"vision:\1"),
     (r"qformer\.layernorm\.(.+)", r"connector:layers.norm.\1"),
     *_layers("qformer", "attention"),
-    (r"embeddings\.word_embeddings\.(.+)", r"connector:text.words.\1"),
-    (r"embeddings\.position_embeddings\.(.+)", r"connector:text.positions.\1"),
+    *table_rules("embeddings", "connector:text."),
     (r"language_projection\.(.+)", r"connector:projection.\1"),
     (r"vision_projection\.(.+)", r"heads:image.\1"),
     (r"text_projection\.(.+)", r"heads:text.\1"),
@@ -81,15 +73,10 @@ HUGGING_FACE: Rules = (
 """The keys of transformers' own BLIP-2 models."""
 
 BERT: Rules = (
-    (r"bert\.embeddings\.LayerNorm\.(.+)", r"connector:layers.norm.\1"),
-    (r"bert\.embeddings\.word_embeddings\.(.+)", r"connector:text.words.\1"),
-    (r"bert\.embeddings\.position_embeddings\.(.+)", r"connector:text.positions.\1"),
-    (r"bert\.embeddings\.(?:token_type_embeddings\.|position_ids).*", ""),  # a Q-Former has no token types
+    *_words("bert"),
     *_layers("bert", "self"),
-    (r"cls\.predictions\.transform\.dense\.(.+)", r"connector:text.head.0.\1"),
-    (r"cls\.predictions\.transform\.LayerNorm\.(.+)", r"connector:text.head.2.\1"),
-    (r"cls\.predictions\.bias", "connector:text.head_bias"),
-    (r"(?:cls\.predictions\.decoder|cls\.seq_relationship|bert\.pooler)\..+", ""),
+    *head_rules("cls", "connector:text."),
+    *UNUSED,
 )
 """The keys of a BERT with its output head."""
 
@@ -99,27 +86,17 @@ def by_part(tensors: Mapping[str, Tensor], rules: Rules) -> tuple[Parts, list[st
     parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
     unknown = []
     for name, tensor in tensors.items():
-        renamed = renamed_by(name, rules)
-        if renamed is None:
+        place = place_of(name, rules)
+        if place is None:
             unknown.append(name)
-        elif renamed:
-            part, _, inside = renamed.partition(":")
-            parts[part][inside] = tensor
+        elif place.part:
+            parts[place.part][place.name] = tensor
     queries = parts["connector"].get("queries")
     if queries is not None and queries.ndim == 3:
         parts["connector"]["queries"] = queries[0]
     if "vision" in parts:
         parts["vision"] = _one_bias(parts["vision"])
     return dict(parts), unknown
-
-
-def renamed_by(name: str, rules: Rules) -> str | None:
-    """`PART:NAME` of one tensor, empty where it is not needed, None where no rule knows it."""
-    for pattern, replacement in rules:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(replacement)
-    return None
 
 
 def _one_bias(vision: Mapping[str, Tensor]) -> dict[str, Tensor]:

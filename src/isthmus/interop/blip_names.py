@@ -1,43 +1,21 @@
 """BLIP's tensor names, transformers' and those of its own code, put into the names that the parts have here."""
 
-from isthmus.interop.blip2_names import Rules
+from isthmus.interop.bert_names import UNUSED, attention_rules, feed_forward_rules, head_rules, word_rules
+from isthmus.interop.patterns import Rules
 
 
 def _layers(prefix: str, part: str) -> Rules:
     """The rules for a stack of BERT's layers whose self-attention belongs to `part`."""
-    layer = rf"{prefix}\.encoder\.layer\.(\d+)\."
-    own, cross, ffn = rf"{part}:attentions.\1", r"text:cross_attentions.\1", r"text:ffns.\1"
+    layer = rf"{prefix}\.encoder\.layer\.(\d+)"
     return (
-        (rf"{layer}attention\.self\.(query|key|value)\.(.+)", rf"{own}.\2.\3"),
-        (rf"{layer}attention\.output\.dense\.(.+)", rf"{own}.out.\2"),
-        (rf"{layer}attention\.output\.LayerNorm\.(.+)", rf"{own}.norm.\2"),
-        (rf"{layer}crossattention\.self\.(query|key|value)\.(.+)", rf"{cross}.\2.\3"),
-        (rf"{layer}crossattention\.output\.dense\.(.+)", rf"{cross}.out.\2"),
-        (rf"{layer}crossattention\.output\.LayerNorm\.(.+)", rf"{cross}.norm.\2"),
-        (rf"{layer}intermediate\.dense\.(.+)", rf"{ffn}.expand.\2"),
-        (rf"{layer}output\.dense\.(.+)", rf"{ffn}.contract.\2"),
-        (rf"{layer}output\.LayerNorm\.(.+)", rf"{ffn}.norm.\2"),
+        *attention_rules(rf"{layer}\.attention", rf"{part}:attentions.\1"),
+        *attention_rules(rf"{layer}\.crossattention", r"text:cross_attentions.\1"),
+        *feed_forward_rules(layer, r"text:ffns.\1"),
     )
 
 
 def _words(prefix: str) -> Rules:
-    """The rules for BERT's embeddings."""
-    return (
-        (rf"{prefix}\.embeddings\.word_embeddings\.(.+)", r"text:words.\1"),
-        (rf"{prefix}\.embeddings\.position_embeddings\.(.+)", r"text:positions.\1"),
-        (rf"{prefix}\.embeddings\.LayerNorm\.(.+)", r"text:norm.\1"),
-        (rf"{prefix}\.embeddings\.position_ids", ""),
-    )
-
-
-def _head(prefix: str) -> Rules:
-    """The rules for BERT's output head."""
-    return (
-        (rf"{prefix}\.predictions\.transform\.dense\.(.+)", r"decoder:head.0.\1"),
-        (rf"{prefix}\.predictions\.transform\.LayerNorm\.(.+)", r"decoder:head.2.\1"),
-        (rf"{prefix}\.predictions\.bias", "decoder:head_bias"),
-        (rf"{prefix}\.predictions\.decoder\..+", ""),  # tied to the words, and the bias a second time
-    )
+    return word_rules(prefix, "text:", norm="text:norm")
 
 
 ENCODER: Rules = (*_words("text_encoder"), *_layers("text_encoder", "encoder"))
@@ -46,7 +24,7 @@ ENCODER: Rules = (*_words("text_encoder"), *_layers("text_encoder", "encoder"))
 DECODER: Rules = (
     *_words(r"text_decoder\.bert"),
     *_layers(r"text_decoder\.bert", "decoder"),
-    *_head(r"text_decoder\.cls"),
+    *head_rules(r"text_decoder\.cls", "decoder:"),
 )
 """The text decoder, under the same names in both layouts."""
 
@@ -87,8 +65,7 @@ REST: Rules = (
 BERT: Rules = (
     *_words("bert"),
     *_layers("bert", "encoder"),
-    *_head("cls"),
-    (r"bert\.embeddings\.token_type_embeddings\..+", ""),  # MED has no token types
-    (r"(?:cls\.seq_relationship|bert\.pooler)\..+", ""),
+    *head_rules("cls", "decoder:"),
+    *UNUSED,
 )
 """The keys of a BERT with its output head; its self-attention is put into the encoder."""

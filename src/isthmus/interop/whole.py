@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from isthmus.core.errors import CheckpointError
-from isthmus.parts.checkpoints import PretrainedSource, quiet
+from isthmus.parts.checkpoints import PretrainedSource, quiet, reading_files_of
 
 _BUFFERS = (".position_ids", ".inv_freq")
 """Constants that older versions of transformers saved beside weights."""
@@ -43,7 +43,7 @@ def read_whole(source: PretrainedSource, kind: type[PreTrainedModel]) -> PreTrai
     """
     # As loose as the library's own signatures, which do not know what `output_loading_info` returns.
     loader: Any = kind
-    with quiet():
+    with quiet(), reading_files_of(source.name):
         network, info = loader.from_pretrained(
             source.name,
             dtype=torch.float32,

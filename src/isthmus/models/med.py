@@ -15,10 +15,12 @@ from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded, Progress, SlowVectors
 from isthmus.models.model import Model
 from isthmus.models.momentum import Momentum, MomentumForm
+from isthmus.models.pair_heads import PairHeads
 from isthmus.models.pictures import patch_tokens
-from isthmus.nn.post_norm import KeysValues
-from isthmus.parts.connectors.qformer_masks import full
+from isthmus.nn.post_norm import KeysValues, num_tokens
+from isthmus.parts.connectors.qformer_masks import behind_earlier, full
 from isthmus.parts.language.med import MedDecoder, MedEncoder, MedText
+from isthmus.parts.language.words import begun_with
 from isthmus.parts.vision.encoder import VisionEncoder
 
 TEMPERATURES = (0.001, 0.5)
@@ -36,26 +38,6 @@ class StartIds:
 
     caption: int
     match: int
-
-
-@final
-class MedHeads(nn.Module):
-    """What contrast and matching need behind the encoders, and captions do not."""
-
-    def __init__(self, *, vision_width: int, width: int, embed_dim: int, temperature: float) -> None:
-        """Build them.
-
-        Args:
-            vision_width: Size of a picture's token.
-            width: Size of a word.
-            embed_dim: Size of the vectors that are compared.
-            temperature: What similarities are divided by at the start; learned, between 0.001 and 0.5.
-        """
-        super().__init__()
-        self.image = nn.Linear(vision_width, embed_dim)
-        self.text = nn.Linear(width, embed_dim)
-        self.match = nn.Linear(width, 2)
-        self.temperature = nn.Parameter(torch.tensor(temperature))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +73,7 @@ class Med(Model):
         text: MedText,
         encoder: MedEncoder,
         decoder: MedDecoder,
-        heads: MedHeads,
+        heads: PairHeads,
         start_ids: StartIds,
         form: MedForm | None = None,
     ) -> None:
@@ -102,7 +84,7 @@ class Med(Model):
             text: What encoder and decoder share.
             encoder: Self-attention of the words that are read.
             decoder: Self-attention of the words that are written, and their head.
-            heads: Projections, the match and the temperature.
+            heads: Projections, the match and the temperature, which stays within `TEMPERATURES`.
             start_ids: Tokens that say what a text is there for.
             form: What else it is made of; None: pictures are compared by their first token, without momentum.
         """
@@ -157,25 +139,34 @@ class Med(Model):
             return None
         assert batch.attention_mask is not None
         words, _ = self.text(self.encoder.attentions, batch.token_ids, full(0, batch.attention_mask))
-        return functional.normalize(self.heads.text(words[:, 0]), dim=-1)
+        return self.heads.text_vectors(words)
 
     def logit_scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by: one over the temperature."""
-        return 1 / self.heads.temperature
+        return self.heads.logit_scale()
 
     def logit_bias(self) -> None:
         """The softmax loss needs none."""
 
     @torch.no_grad()
     def slow_vectors(self, batch: Batch) -> SlowVectors:
-        """What the slow copies of both encoders give; while the model trains, it is remembered after the step."""
+        """What the slow copies of both encoders give; while the model trains, it is remembered after the step.
+
+        In training every process that takes part has to call this for its own rows.
+        """
         assert self.momentum is not None
         images, texts = functional_call(self, self.momentum.copies(), (batch,))
+        first_image, first_text = 0, 0
+        if self.training:
+            images, first_image = self.momentum.every(images)
+            texts, first_text = self.momentum.every(texts)
         slow = SlowVectors(
             images=images,
             texts=texts,
             earlier_images=self.momentum.images(),
             earlier_texts=self.momentum.texts(),
+            first_image=first_image,
+            first_text=first_text,
         )
         if self.training:
             self._given.append(slow)
@@ -196,7 +187,7 @@ class Med(Model):
         assert batch.attention_mask is not None
         states, _ = self.text(
             self.encoder.attentions,
-            _started(batch.token_ids, self.start_ids.match)[texts],
+            begun_with(batch.token_ids, self.start_ids.match)[texts],
             full(0, batch.attention_mask)[texts],
             pictures=[read.chosen(images) for read in self.text.look(encoded.patches)],
         )
@@ -213,7 +204,7 @@ class Med(Model):
             pictures = [read.chosen(batch.image_of_text) for read in pictures]
         states, _ = self.text(
             self.decoder.attentions,
-            _started(batch.token_ids, self.start_ids.caption),
+            begun_with(batch.token_ids, self.start_ids.caption),
             full(0, batch.attention_mask, causal=True),
             pictures=pictures,
         )
@@ -246,10 +237,7 @@ class Med(Model):
         past: Sequence[KeysValues] = (),
     ) -> tuple[Float[Tensor, "text token dim"], list[KeysValues]]:
         """States of further words of captions, and what later ones can read of them."""
-        first = past[0].keys.shape[2] if past else 0
-        length = first + token_ids.shape[1]
-        there = torch.ones(token_ids.shape[0], length, dtype=torch.bool, device=token_ids.device)
-        allowed = full(0, there, causal=True)[:, first:]
+        allowed = behind_earlier(0, token_ids, num_earlier=num_tokens(past))
         return self.text(self.decoder.attentions, token_ids, allowed, pictures=memory, past=past)
 
     def begin(self) -> None:
@@ -282,8 +270,3 @@ def _is_followed(name: str, form: MedForm) -> bool:
         return form.vision_learns
     others = ("text.cross_attentions.", "decoder.", "heads.match.", "heads.temperature")
     return not name.startswith(others)
-
-
-def _started(token_ids: Int[Tensor, "text token"], start_id: int) -> Int[Tensor, "text token"]:
-    """The texts with another first token."""
-    return torch.cat([torch.full_like(token_ids[:, :1], start_id), token_ids[:, 1:]], dim=1)

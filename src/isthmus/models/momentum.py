@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from isthmus.core.protocols import Progress
+from isthmus.core.protocols import Progress, Together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,10 @@ class Queue(nn.Module):
 
 @final
 class Momentum(nn.Module):
-    """Copies of some parameters, kept as buffers: nothing trains them, and a checkpoint resumes them."""
+    """Copies of some parameters, kept as buffers: nothing trains them, and a checkpoint resumes them.
+
+    `others` are the processes that train together; their queues are equal, because each gets what all of them gave.
+    """
 
     def __init__(self, *, followed: Mapping[str, Tensor], embed_dim: int, form: MomentumForm) -> None:
         """Copy.
@@ -83,10 +86,15 @@ class Momentum(nn.Module):
             self.register_buffer(_kept_as(name), parameter.detach().clone())
         self.images = Queue(length=form.queue, embed_dim=embed_dim)
         self.texts = Queue(length=form.queue, embed_dim=embed_dim)
+        self.others: Together | None = None
 
     def copies(self) -> dict[str, Tensor]:
         """The copies by the names of what they follow."""
         return {name: self.get_buffer(_kept_as(name)) for name in self.names}
+
+    def every(self, own: Float[Tensor, "own dim"]) -> tuple[Float[Tensor, "every dim"], int]:
+        """The vectors of all processes that train together, and the place of this one's first."""
+        return (own, 0) if self.others is None else self.others.every(own)
 
     @torch.no_grad()
     def begin(self, model: nn.Module) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from einops import reduce
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,30 +12,13 @@ from torch.nn import functional
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
 from isthmus.models.model import Model
+from isthmus.models.pair_heads import PairHeads
 from isthmus.models.pictures import patch_tokens
 from isthmus.nn.post_norm import KeysValues
 from isthmus.parts.connectors.qformer import QFormer, Summary
 from isthmus.parts.connectors.qformer_masks import full
+from isthmus.parts.language.words import begun_with
 from isthmus.parts.vision.encoder import VisionEncoder
-
-
-@final
-class Heads(nn.Module):
-    """What the three objectives need behind the Q-Former and the second stage does not."""
-
-    def __init__(self, *, width: int, embed_dim: int, temperature: float) -> None:
-        """Build them.
-
-        Args:
-            width: Size of a query.
-            embed_dim: Size of the vectors that are compared.
-            temperature: What similarities are divided by at the start; learned, and never clamped, as published.
-        """
-        super().__init__()
-        self.image = nn.Linear(width, embed_dim)
-        self.text = nn.Linear(width, embed_dim)
-        self.match = nn.Linear(width, 2)
-        self.temperature = nn.Parameter(torch.tensor(temperature))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +41,13 @@ class QFormerPretrainer(Model):
     Contrast: each side alone. Matching: both see all of both. Captioning: words see the queries and earlier words.
     """
 
-    def __init__(self, *, vision: VisionEncoder, connector: QFormer, heads: Heads, start_id: int) -> None:
+    def __init__(self, *, vision: VisionEncoder, connector: QFormer, heads: PairHeads, start_id: int) -> None:
         """Join the parts.
 
         Args:
             vision: From pixels to patches.
             connector: The Q-Former, with its text branch.
-            heads: Projections, the match and the temperature.
+            heads: Projections, the match and the temperature, which is never clamped, as published.
             start_id: The token that begins a caption that is written, in place of a text's first (BLIP-2's `[DEC]`).
         """
         super().__init__()
@@ -97,11 +79,11 @@ class QFormerPretrainer(Model):
             return None
         assert batch.attention_mask is not None
         words = self.connector.read(batch.token_ids, batch.attention_mask)
-        return functional.normalize(self.heads.text(words[:, 0]), dim=-1)
+        return self.heads.text_vectors(words)
 
     def logit_scale(self) -> Float[Tensor, ""]:
         """What similarities are multiplied by: one over the temperature."""
-        return 1 / self.heads.temperature
+        return self.heads.logit_scale()
 
     def logit_bias(self) -> None:
         """The softmax loss needs none."""
@@ -126,8 +108,7 @@ class QFormerPretrainer(Model):
         assert encoded.summary is not None
         assert batch.token_ids is not None
         assert batch.attention_mask is not None
-        first = torch.full_like(batch.token_ids[:, :1], self.start_id)
-        started = torch.cat([first, batch.token_ids[:, 1:]], dim=1)
+        started = begun_with(batch.token_ids, self.start_id)
         memory = encoded.summary.memory
         if batch.image_of_text is not None:
             memory = [read.chosen(batch.image_of_text) for read in memory]

@@ -9,6 +9,18 @@ from torch.nn import functional
 from isthmus.nn.scaled_products import attend
 
 
+def check_heads(width: int, num_heads: int) -> None:
+    """Refuse heads that do not divide the width.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if width % num_heads:
+        raise ValueError(
+            f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width"
+        )
+
+
 class SelfAttention(nn.Module):
     """Attention of a sequence to itself, with one fused projection for queries, keys and values."""
 
@@ -25,10 +37,7 @@ class SelfAttention(nn.Module):
             key_bias: Whether keys have one where queries and values do (BEiT's have none).
         """
         super().__init__()
-        if width % num_heads:
-            raise ValueError(
-                f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width"
-            )
+        check_heads(width, num_heads)
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width, bias=bias and key_bias)

@@ -1,5 +1,6 @@
 """Post-norm blocks as in BERT: each sublayer's output is added to its input, then normalised (Devlin et al., 2019)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.nn.attention import check_heads
 from isthmus.nn.scaled_products import attend
 
 NORM_EPS = 1e-12
@@ -31,6 +33,11 @@ class KeysValues(NamedTuple):
         )
 
 
+def num_tokens(past: Sequence[KeysValues]) -> int:
+    """How many tokens were read before, by what each layer kept of them."""
+    return past[0].keys.shape[2] if past else 0
+
+
 @final
 class PostNormAttention(nn.Module):
     """Multi-head attention, dropout, residual, norm; every projection has biases."""
@@ -48,10 +55,7 @@ class PostNormAttention(nn.Module):
             ValueError: The heads do not divide the width.
         """
         super().__init__()
-        if width % num_heads:
-            raise ValueError(
-                f"a width of {width} cannot be split over {num_heads} heads; choose a divisor of the width"
-            )
+        check_heads(width, num_heads)
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)

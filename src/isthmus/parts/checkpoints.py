@@ -2,13 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -21,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from isthmus.core.errors import CheckpointError
+from isthmus.core.errors import CheckpointError, lacks_memory
 
 JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
@@ -57,12 +58,15 @@ def load_configuration(source: PretrainedSource) -> PretrainedConfig:
 
     Raises:
         OSError: The folder or name is not there.
+        ValueError: The configuration names no architecture that is known.
+        CheckpointError: The configuration is damaged.
     """
     if source.random and source.card is not None:
         return AutoConfig.for_model(**json.loads(source.card.read_text(encoding="utf-8")))
-    return AutoConfig.from_pretrained(
-        source.name, revision=source.revision, local_files_only=source.local_only
-    )
+    with reading_files_of(source.name):
+        return AutoConfig.from_pretrained(
+            source.name, revision=source.revision, local_files_only=source.local_only
+        )
 
 
 def architecture_of(kind: Kind, source: PretrainedSource) -> PretrainedConfig:
@@ -89,8 +93,7 @@ def load_network(
     """A network in fp32 and eval mode.
 
     Weights that the network does not have (a classifier's head on an encoder, layers that are not built) are left
-    aside; weights that it needs and the checkpoint lacks, or has in another shape, would stay random, so they are
-    refused.
+    aside; weights that it needs and the checkpoint lacks would stay random, so they are refused.
 
     Args:
         kind: What is built.
@@ -101,9 +104,9 @@ def load_network(
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
-        ValueError: The checkpoint lacks weights, or they have other shapes.
-        CheckpointError: Its files are damaged.
+        ValueError: The checkpoint lacks weights.
         ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
+        CheckpointError: Files are damaged, or weights are of other sizes than the configuration says.
     """
     if source.random:
         architecture = config or architecture_of(kind, source)
@@ -111,7 +114,7 @@ def load_network(
             return kind(architecture, **options).eval()
         made = kind.from_config(architecture, dtype=torch.float32, **options)
         return cast(PreTrainedModel, made).eval()
-    with quiet(), _readable(source):
+    with quiet(), reading_files_of(source.name):
         # The two Auto classes and a network's own class share no type that says what they take.
         network, found = cast(Any, kind).from_pretrained(
             source.name,
@@ -119,42 +122,30 @@ def load_network(
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, in words
+            ignore_mismatched_sizes=True,
             revision=source.revision,
             local_files_only=source.local_only,
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
-    _check_complete(found, kind=type(network).__name__, name=source.name)
-    return cast(PreTrainedModel, network).eval()
-
-
-def _check_complete(found: Mapping[str, Any], *, kind: str, name: str) -> None:
-    """Refuse weights that would stay random, by what transformers found while it loaded them."""
-    if differing := sorted(found["mismatched_keys"]):
-        first, there, here = differing[0]
-        raise ValueError(
-            f"the checkpoint '{name}' has {len(differing)} weights of other shapes than its config.json says, "
-            f"first {first}: found {tuple(there)}, expected {tuple(here)}; give the two that belong together"
-        )
+    _check_sizes(source.name, found["mismatched_keys"])
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(
-            f"the checkpoint '{name}' lacks {len(missing)} weights that a {kind} needs, first "
+            f"the checkpoint '{source.name}' lacks {len(missing)} weights that a {type(network).__name__} needs, first "
             f"{missing[0]}; they would stay random: give a checkpoint of the right kind"
         )
+    return cast(PreTrainedModel, network).eval()
 
 
-@contextlib.contextmanager
-def _readable(source: PretrainedSource) -> Iterator[None]:
-    """Say of a file that cannot be read whose it is."""
-    try:
-        yield
-    except SafetensorError as error:
+def _check_sizes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    other = [f"{key} is {tuple(there)}, expected {tuple(due)}" for key, there, due in sorted(mismatched)]
+    if other:
         raise CheckpointError(
-            f"the weights of '{source.name}' are damaged ({error}); fetch or copy them again"
-        ) from error
+            f"the weights of '{name}' have other sizes than its config.json says: {'; '.join(other[:4])}"
+            f"{f' and {len(other) - 4} more' if len(other) > 4 else ''}; restore both from one copy"
+        )
 
 
 def four_bit_settings() -> BitsAndBytesConfig:
@@ -168,6 +159,37 @@ def four_bit_settings() -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+@contextlib.contextmanager
+def reading_files_of(name: str) -> Iterator[None]:
+    """Say which checkpoint it is whose files transformers stumbles over.
+
+    Raises:
+        CheckpointError: They are damaged or contradict each other.
+    """
+    try:
+        yield
+    except (
+        RuntimeError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        SafetensorError,
+        StrictDataclassError,
+    ) as error:
+        if lacks_memory(error):
+            raise
+        why = first_line(error)
+        raise CheckpointError(
+            f"the files of '{name}' are damaged or do not fit each other ({type(error).__name__}: {why}); restore them "
+            "from a copy, or give another checkpoint"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the advice that libraries put below it."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(" :")
 
 
 @contextlib.contextmanager

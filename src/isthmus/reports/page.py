@@ -5,14 +5,13 @@ A report of a few hundred small drawings or a few dozen photos stays below 2 MB:
 """
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from isthmus.core.errors import MachineError
+from isthmus.core.files import replacing
 from isthmus.reports import wording
 from isthmus.reports.bar_chart import Bar, bar_chart
 from isthmus.reports.content import Chart, Controls, Estimate, KindRow, ReportContent, VerdictState
@@ -71,20 +70,10 @@ def write_report(content: ReportContent, path: Path) -> int:
         MachineError: The file cannot be written, for example because the disk is full.
     """
     page = render(content).encode("utf-8", errors="replace")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise MachineError(
-            f"the report cannot be written to {path} ({error.strerror}); expected a folder with {len(page):,} free "
-            "bytes that this user may write to; free some space or choose another folder"
-        ) from error
+    with replacing(
+        path, advice=f"the report needs {len(page):,} bytes; free some space or choose another folder"
+    ) as unfinished:
+        unfinished.write_bytes(page)
     return len(page)
 
 

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from isthmus.config.capfilt import Filtering
 from isthmus.core.errors import DataError, UsageError
+from isthmus.core.files import write_json
 from isthmus.core.options import RunOptions
 from isthmus.curation.capfilt.blocks import Plan, Score, Write, decide_block
 from isthmus.curation.capfilt.decisions import Rule
@@ -23,7 +24,6 @@ from isthmus.run.capfilt_report import write_capfilt_report
 from isthmus.run.load import LoadedRun
 from isthmus.run.matching import match_probabilities, similarities
 from isthmus.run.progress import Counter
-from isthmus.training.durability import write_json
 from isthmus.training.lock import DirectoryLock, InUse
 
 _PICTURES_AT_ONCE = 64
@@ -116,22 +116,18 @@ class Curation:
             CheckpointError: Another process works on this share.
             GuardError: The filter's scores are no numbers.
         """
-        blocks = share.blocks(folder.num_blocks)
-        with DirectoryLock(folder.lock(share)), Counter("pictures", len(source), options) as counter:
-            for block in blocks:
+        blocks = {block: self.plan.rows(block, len(source)) for block in share.blocks(folder.num_blocks)}
+        num_pictures, done = sum(map(len, blocks.values())), 0
+        with DirectoryLock(folder.lock(share)), Counter("pictures", num_pictures, options) as counter:
+            for block, rows in blocks.items():
+                done += len(rows)
                 if folder.is_done(block):
                     continue
                 check()
-                rows = self.plan.rows(block, len(source))
                 self._choose_reading(source, rows)
                 write = self._writer(check) if self.captioner is not None else None
                 folder.keep(
                     block, decide_block(source, block, self.plan, write=write, score=self._scorer(check))
-                )
-                done = sum(
-                    len(self.plan.rows(one, len(source)))
-                    for one in range(folder.num_blocks)
-                    if folder.is_done(one)
                 )
                 counter.show(done, "")
 

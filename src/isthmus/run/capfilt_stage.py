@@ -11,13 +11,13 @@ from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.data import ShardSource, Source
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import Stopped
-from isthmus.curation.capfilt.folder import PAIRS, CapfiltFolder, Share
+from isthmus.core.files import file_hash
+from isthmus.curation.capfilt.folder import CapfiltFolder, Share, pairs_in
 from isthmus.run.capfilt import Curation, finish
 from isthmus.run.directory import RunDirectory, read_json, replace_json
 from isthmus.run.load import LoadedRun
 from isthmus.run.sitting import Sitting
 from isthmus.run.weights import FILE, load_weights
-from isthmus.training.durability import file_hash
 from isthmus.training.launch import first_alone, wait_for_all
 from isthmus.training.signals import StopAsked
 
@@ -26,7 +26,7 @@ RESULT = "result.json"
 
 def made_source(directory: RunDirectory, stage: CapfiltStage) -> Source:
     """What a stage makes, as stages after it read it."""
-    return ShardSource(files=str(directory.stage(stage.name) / PAIRS))
+    return ShardSource(files=pairs_in(directory.stage(stage.name)))
 
 
 def rehearsed(recipe: Recipe) -> Recipe:

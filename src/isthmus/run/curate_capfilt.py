@@ -9,6 +9,7 @@ from typing import Any, cast
 from isthmus.config.capfilt import Filtering
 from isthmus.config.curating import FilterOptions, ModelOptions
 from isthmus.core.errors import DataError, Stopped, UsageError
+from isthmus.core.files import file_hash
 from isthmus.core.options import RunOptions
 from isthmus.curation.capfilt.folder import CapfiltFolder, Share
 from isthmus.data.samples import Source
@@ -17,7 +18,6 @@ from isthmus.data.sources.shards import Shards
 from isthmus.run.capfilt import Curation, finish
 from isthmus.run.directory import RunDirectory
 from isthmus.run.load import LoadedRun, load
-from isthmus.training.durability import file_hash
 from isthmus.training.signals import StopAsked, StopSignals
 
 

@@ -14,12 +14,14 @@ import torch
 from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import CheckpointError, MachineError
-from isthmus.training.durability import sync, write_json
+from isthmus.core.files import replacing, write_json
 
 TEMPLATE = "template.json"
 """The chat template in `final/`."""
 
 _HASH = "recipe.sha256"
+_RESULTS = {"stages": list, "evaluation": dict, "other_tasks": dict}
+"""What results hold, among other things, and as what."""
 _PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
 
 
@@ -38,7 +40,7 @@ class RunDirectory:
     def recipe_hash(self) -> str:
         """The resolved recipe's hash as it was when the run was made; empty where it is missing."""
         file = self.path / _HASH
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else ""
 
     def tokenizer(self, model: str | None = None) -> Path:
         """The tokenizer that was trained for this run, or for one of its named models."""
@@ -87,14 +89,12 @@ class RunDirectory:
         Raises:
             CheckpointError: The file was damaged.
         """
-        if not self.results.is_file():
-            return {}
-        try:
-            return json.loads(self.results.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{self.results} is no JSON any more; remove it and evaluate again"
-            ) from error
+        advice = "remove it and evaluate again"
+        found = read_json(self.results, advice=advice)
+        for key, kind in _RESULTS.items():
+            if not isinstance(found.get(key, kind()), kind):
+                raise CheckpointError(f"{self.results} has {found[key]!r} as {key}; {advice}")
+        return found
 
     def add_results(self, measured: Mapping[str, Any]) -> None:
         """Write more numbers beside those that are there."""
@@ -134,10 +134,9 @@ class RunDirectory:
             return
         write_json(self.path / "environment.json", environment())
         (self.path / _HASH).write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
-        # Last and by a rename, because a recipe is what makes a directory a run.
-        unfinished = self.path / "recipe.yaml.tmp"
-        unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
-        unfinished.replace(self.recipe_file)
+        # Last and as a whole, because a recipe is what makes a directory a run.
+        with replacing(self.recipe_file) as unfinished:
+            unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
 
     def _check_same(self, recipe: Recipe) -> None:
         earlier = self.read_recipe()
@@ -154,17 +153,31 @@ class RunDirectory:
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object that `replace_json` wrote; empty where there is none yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_json(path: Path, *, advice: str = "restore it from a copy") -> dict[str, Any]:
+    """An object that `replace_json` wrote; empty where there is none yet.
+
+    Raises:
+        CheckpointError: The file was damaged; what to do then is `advice`.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON any more; {advice}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, expected an object; {advice}")
+    return found
 
 
 def replace_json(path: Path, content: object) -> None:
-    """Write JSON so that a crash leaves either what was there or what is new."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    write_json(unfinished, content)
-    unfinished.replace(path)
-    sync(path.parent)
+    """Write JSON so that a crash leaves either what was there or what is new.
+
+    Raises:
+        MachineError: The disk refuses.
+    """
+    with replacing(path) as unfinished:
+        write_json(unfinished, content)
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from isthmus.data.sources.shards import Shards
 from isthmus.run.captioning import judge_captions
 from isthmus.run.classes import judge_probe, judge_zero_shot
 from isthmus.run.classification import judge_classification
+from isthmus.run.evaluations import with_judged
 from isthmus.run.load import LoadedRun, load
 from isthmus.run.pictures import usable
 from isthmus.run.questions import judge_answers
@@ -37,7 +38,7 @@ def evaluate(
     changes: Sequence[str] = (),
     options: RunOptions,
 ) -> dict[str, Any]:
-    """Judge a run and add the numbers to its results and report.
+    """Judge a run and add the numbers to its results and report; another task's stay beside the recipe's own.
 
     Args:
         run: The run directory.
@@ -53,7 +54,7 @@ def evaluate(
         UsageError: The recipe says nothing about evaluation, there is no such source, or a change is not below
             `evaluation`.
         RecipeError: A change is a mistake.
-        CheckpointError: There is no finished run.
+        CheckpointError: There is no finished run, or its results are damaged.
     """
     loaded = _changed(load(run, options), changes)
     settings = loaded.workshop.recipe.evaluation
@@ -61,18 +62,19 @@ def evaluate(
         raise UsageError(
             f"the recipe of {run} has no `evaluation` block, so there is nothing to measure; add one and train again"
         )
-    name = data or (settings.val if split == "val" else settings.test)
+    named = settings.val if split == "val" else settings.test
+    name = named if data is None else data
+    before = loaded.directory.read_results()  # damaged ones are refused here, not after minutes of judging
     judged = judge(loaded, _source(loaded, name), settings, limit=limit)
     examples = judged.pop("examples")
     if changes:
         judged["changes"] = list(changes)
-    measured = loaded.directory.read_results().get("evaluation", {})
+    own = loaded.directory.read_recipe().evaluation
+    own_task = judged["task"] if own is None else own.task
+    where = split if data is None else name
+    measured = with_judged(before, where, judged, own_task=own_task)
     loaded.directory.add_results(
-        {
-            "evaluation": measured | {split if data is None else name: judged},
-            "examples": examples,
-            "examples_source": name,
-        }
+        measured | {"examples": examples, "examples_source": name, "examples_task": judged["task"]}
     )
     write_run_report(loaded.directory)
     return judged
@@ -132,7 +134,7 @@ def _source(loaded: LoadedRun, name: str) -> Source:
     if name in recipe.data:
         return build_source(recipe.data[name], recipe.data)
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         tables = sorted(entry for entry in path.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl"))
         return Folder(path, table=tables[0] if tables else None)
     if path.suffix == ".json":

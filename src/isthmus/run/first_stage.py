@@ -17,7 +17,7 @@ from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.passes import Pass
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
-from isthmus.evaluation.retrieval import RECALLS, Retrieval, rank_scores
+from isthmus.evaluation.retrieval import RECALLS, Retrieval, equal_captions, rank_scores
 from isthmus.evaluation.statistics import proportion
 from isthmus.models.med import Med
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
@@ -118,6 +118,7 @@ def judge_first_stage(loaded: LoadedRun, model: Pretrained, source: Source, *, s
             )
             again = ranked.to_json(generator=generator, recalls=recalls)
     others = shuffled(picture_ids(source, len(source)), seed_of(seed, "shuffled") % 2**32)
+    captions = [source.sample(index).captions[0] for index in range(len(source))]
     exchanged = rank_scores(found.scores[torch.as_tensor(others)], torch.arange(len(source)))
     return {
         "task": "retrieval",
@@ -130,5 +131,6 @@ def judge_first_stage(loaded: LoadedRun, model: Pretrained, source: Source, *, s
         },
         "controls": {"shuffled": exchanged.to_json(generator=generator, recalls=recalls)},
         "n": len(source),
+        "equal_captions": equal_captions(captions, range(len(source))),
         "examples": [],
     }

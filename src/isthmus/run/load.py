@@ -62,13 +62,17 @@ class LoadedRun:
             question: What is asked. Special tokens in it stay text.
 
         Raises:
-            UsageError: The run's model writes no text.
+            UsageError: The run's model writes no text, or the question is empty or no UTF-8 text.
             DataError: The picture cannot be read, or the question does not fit the context.
         """
         return self.ask(picture_of(image), question).text
 
     def ask(self, image: ImageRef, question: str | None) -> Answer:
         """As `answer`, with the number of tokens."""
+        if question is not None and not question.strip():
+            raise UsageError("the question is empty; write one, or leave it out for a caption")
+        if question is not None and any("\ud800" <= character <= "\udfff" for character in question):
+            raise UsageError("the question is no UTF-8 text; write it in UTF-8")
         asked = question is not None
         sample = Sample(
             id=image.name,
@@ -161,10 +165,14 @@ def picture_of(image: str | Path | Image.Image) -> ImageRef:
 
     Raises:
         BadSample: The decoded picture holds floating-point numbers, which may be no numbers at all.
+        DataError: There is no such file.
     """
     if isinstance(image, Image.Image):
         return MemoryImage(image=upright_rgb(image, "the picture"), name="the picture")
     path = Path(image)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {found}; expected a file with a picture")
     return FileImage(path=path, name=path.name)
 
 
@@ -179,11 +187,16 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
 
     Raises:
         CheckpointError: It is no run, it is not finished, or its files do not fit each other.
-        UsageError: It has no model of this name.
+        UsageError: It has no model of this name, or it trained none at all.
     """
     keep_freed_memory()
     directory = RunDirectory(Path(run))
     recipe = directory.read_recipe()
+    if not recipe.training:
+        raise UsageError(
+            f"{run} wrote data and trained nothing, so there is no model to open; what it wrote lies in "
+            f"{directory.stage(recipe.stages[-1].name)}"
+        )
     if not directory.final.is_dir():
         raise CheckpointError(
             f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"

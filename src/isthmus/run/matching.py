@@ -1,13 +1,15 @@
 """Asking a run about pictures and texts, pair by pair: whether they belong together, and how alike they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
 
 from isthmus.core.batch import Batch
 from isthmus.core.errors import UsageError
-from isthmus.core.protocols import Contrasts, Matches
+from isthmus.core.protocols import Contrasts, Encoded, Matches
 from isthmus.data.collate import collate
 from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.samples import ImageRef, Sample
@@ -37,14 +39,12 @@ def match_probabilities(loaded: LoadedRun, pairs: Sequence[Pair], *, batch_size:
             f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not match pictures "
             "with texts; use a run of kind med or qformer_pretrainer"
         )
-    found: list[float] = []
-    with loaded.number_format():
-        for batch in _batches(loaded, processor, pairs, batch_size):
-            every = torch.arange(len(batch), device=next(loaded.workshop.model.parameters()).device)
-            encoded = loaded.workshop.model.encode(batch)
-            logits = matcher.match(encoded, batch, images=every, texts=every)
-            found += logits.float().softmax(dim=1)[:, 1].tolist()
-    return found
+
+    def likely(encoded: Encoded, batch: Batch) -> Float[Tensor, " pair"]:
+        every = torch.arange(len(batch), device=next(loaded.workshop.model.parameters()).device)
+        return matcher.match(encoded, batch, images=every, texts=every).float().softmax(dim=1)[:, 1]
+
+    return _of_pairs(loaded, processor, pairs, batch_size, likely)
 
 
 @torch.no_grad()
@@ -67,26 +67,34 @@ def similarities(loaded: LoadedRun, pairs: Sequence[Pair], *, batch_size: int = 
             f"{loaded.directory.path} holds a {loaded.workshop.recipe.final_model.kind}, which does not compare "
             "pictures with texts; use a run of kind dual_encoder, med or qformer_pretrainer"
         )
+
+    def alike(encoded: Encoded, batch: Batch) -> Float[Tensor, " pair"]:
+        del batch
+        assert encoded.image_views is not None
+        assert encoded.text_vectors is not None
+        cosines = einsum(encoded.image_views, encoded.text_vectors, "pair view dim, pair dim -> pair view")
+        return cosines.float().amax(dim=1)
+
+    return _of_pairs(loaded, processor, pairs, batch_size, alike)
+
+
+def _of_pairs(
+    loaded: LoadedRun,
+    processor: DualEncoderProcessor,
+    pairs: Sequence[Pair],
+    batch_size: int,
+    score: Callable[[Encoded, Batch], Float[Tensor, " pair"]],
+) -> list[float]:
+    """What `score` says of each pair, from batches that hold one picture and its text a row."""
     found: list[float] = []
-    with loaded.number_format():
-        for batch in _batches(loaded, processor, pairs, batch_size):
-            encoded = loaded.workshop.model.encode(batch)
-            assert encoded.image_views is not None
-            assert encoded.text_vectors is not None
-            alike = einsum(encoded.image_views, encoded.text_vectors, "pair view dim, pair dim -> pair view")
-            found += alike.float().amax(dim=1).tolist()
-    return found
-
-
-def _batches(
-    loaded: LoadedRun, processor: DualEncoderProcessor, pairs: Sequence[Pair], batch_size: int
-) -> Iterator[Batch]:
-    """The pairs as rows of one picture and its text."""
     device = next(loaded.workshop.model.parameters()).device
-    for first in range(0, len(pairs), batch_size):
-        samples = [
-            Sample(id=image.name, origin=image.name, images=(image,), captions=(text,))
-            for image, text in pairs[first : first + batch_size]
-        ]
-        rows = [processor.row(sample, choice=0) for sample in samples]
-        yield collate(rows, pad_id=processor.pad_id).to(device)
+    with loaded.number_format():
+        for first in range(0, len(pairs), batch_size):
+            samples = [
+                Sample(id=image.name, origin=image.name, images=(image,), captions=(text,))
+                for image, text in pairs[first : first + batch_size]
+            ]
+            rows = [processor.row(sample, choice=0) for sample in samples]
+            batch = collate(rows, pad_id=processor.pad_id).to(device)
+            found += score(loaded.workshop.model.encode(batch), batch).tolist()
+    return found

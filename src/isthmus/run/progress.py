@@ -39,15 +39,11 @@ def announce(description: dict[str, Any], options: RunOptions) -> None:
         )
 
 
-@final
-class Progress:
-    """A tracker of metrics that draws a bar, or writes a line now and then."""
+class _Shown:
+    """A bar at a terminal, which is drawn while this is entered."""
 
-    def __init__(self, stage: str, options: RunOptions) -> None:
-        self._stage = stage
+    def __init__(self, options: RunOptions) -> None:
         self._console = console_of(options)
-        self._task: TaskID | None = None
-        self._last_line = 0.0
         self._bar = (
             Bar(
                 TextColumn("{task.description}"),
@@ -72,6 +68,17 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+
+@final
+class Progress(_Shown):
+    """A tracker of metrics that draws a bar, or writes a line now and then."""
+
+    def __init__(self, stage: str, options: RunOptions) -> None:
+        super().__init__(options)
+        self._stage = stage
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+
     def __call__(self, record: Record) -> None:
         """Show one record."""
         step = int(record["step"] or 0)
@@ -95,29 +102,15 @@ class Progress:
 
 
 @final
-class Counter:
+class Counter(_Shown):
     """Counts things up to a number that is known, as a bar or as a line now and then."""
 
     def __init__(self, name: str, total: int, options: RunOptions) -> None:
+        super().__init__(options)
         self._name = name
         self._total = total
-        self._console = console_of(options)
         self._shown = (0, 0.0)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        rest = (TextColumn("{task.fields[values]}"), TimeRemainingColumn())
-        self._bar = Bar(*columns, *rest, console=self._console) if options.terminal else None
         self._task = self._bar.add_task(name, total=total, values="") if self._bar is not None else None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, count: int, values: str) -> None:
         """Show how many there are."""

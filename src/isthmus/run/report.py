@@ -30,6 +30,7 @@ from isthmus.reports.page import write_report
 from isthmus.reports.wording import percent
 from isthmus.run.capfilt_report import with_filtered
 from isthmus.run.directory import RunDirectory, read_json
+from isthmus.run.instruct_report import with_written
 from isthmus.run.report_examples import examples_of
 from isthmus.run.report_results import headline_split, results_of, verdict_of
 from isthmus.run.show import show
@@ -53,13 +54,14 @@ def write_run_report(directory: RunDirectory) -> Path:
         MachineError: The page cannot be written.
     """
     recipe, measured = directory.read_recipe(), directory.read_results()
+    stages = measured.get("stages", [])
     logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.training}
     examples, example_notes = examples_of(recipe, measured, directory.path)
     model, model_notes = _model(directory, recipe, measured)
     notes = (*model_notes, *_stage_notes(directory, recipe, measured, logs), *example_notes)
     content = ReportContent(
         header=_header(directory, recipe, measured),
-        results=with_filtered(results_of(recipe, measured), measured.get("stages", [])),
+        results=with_written(with_filtered(results_of(recipe, measured), stages), stages),
         curves=_curves(logs),
         examples=examples,
         model=model,
@@ -125,7 +127,7 @@ def _read_log(path: Path) -> _Log:
     if not path.is_file():
         return _Log()
     records, damaged = [], 0
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:
@@ -267,6 +269,8 @@ def _next_commands(run: str, recipe: Recipe, measured: Json) -> Iterable[NextCom
             else "Measure on the test set.",
         )
     yield NextCommand(command=f"isthmus show {quoted} --table", why="See every part and its parameters.")
+    if not recipe.training:
+        return
     first, copy = recipe.training[0], shlex.quote(f"{run}-2")
     lr, place = first.optimizer.lr, recipe.stages.index(first)
     change = f"stages.{place}.optimizer.lr={lr / 2:g}"

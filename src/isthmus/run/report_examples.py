@@ -21,6 +21,7 @@ from isthmus.reports.examples import (
     StripExample,
     choose_rows,
 )
+from isthmus.run.evaluations import judged_of
 from isthmus.run.report_results import split_of
 
 Json = Mapping[str, Any]
@@ -47,7 +48,7 @@ def examples_of(recipe: Recipe, measured: Json, folder: Path) -> tuple[Examples,
     album = _Album(recipe, name)
     where = f"the {len(rows):,} rows of {name}"
     judged = measured.get("evaluation", {}).get(split_of(recipe, name), {})
-    task: Task = judged.get("task", recipe.evaluation.task)
+    task: Task = measured.get("examples_task", judged.get("task", recipe.evaluation.task))
     match task:
         case "questions" | "classification":
             chosen = choose_rows([row["right"] for row in rows], NUM_EXAMPLES)
@@ -197,5 +198,5 @@ def _retrieval(row: Json, album: _Album, num_candidates: int) -> RetrievalExampl
 
 def _num_candidates(recipe: Recipe, measured: Json, name: str, rows: Sequence[Json]) -> int:
     """How many photos were searched: what the evaluation of this source says, or at least those that occur."""
-    judged = measured.get("evaluation", {}).get(split_of(recipe, name))
+    judged = judged_of(measured, split_of(recipe, name), "retrieval")
     return 1 + max(max(row["row"], *row["hits"]) for row in rows) if judged is None else judged["n"]

@@ -16,7 +16,8 @@ from isthmus.reports.content import (
     VerdictState,
     standard_control,
 )
-from isthmus.reports.wording import interval, number
+from isthmus.reports.wording import interval, number, percent
+from isthmus.run.evaluations import evaluations_of
 
 Json = Mapping[str, Any]
 """An object from one of the run's JSON files."""
@@ -44,7 +45,7 @@ _WAYS = {"text_to_image": "text to image", "image_to_text": "image to text"}
 
 
 def headline_split(recipe: Recipe, measured: Json) -> str | None:
-    """The evaluation the page leads with: the test set's if there is one, else the latest; None where there is none."""
+    """The split that leads, of the recipe's own task: the test set, else the latest; None where there is none."""
     evaluations = measured.get("evaluation", {})
     if not evaluations:
         return None
@@ -70,15 +71,14 @@ def verdict_of(recipe: Recipe, measured: Json) -> Verdict | None:
 
 
 def results_of(recipe: Recipe, measured: Json) -> Results:
-    """Controls and tables of every evaluation, the one the page leads with first."""
+    """Controls and tables of every evaluation, of other tasks too, the one the page leads with first."""
     headline = headline_split(recipe, measured)
-    evaluations = measured.get("evaluation", {})
+    leading = measured["evaluation"][headline] if headline is not None else None
     controls: Controls | None = None
     tables: list[MetricTable] = []
-    for split in sorted(evaluations, key=lambda name: (name != headline, name)):
-        judged = evaluations[split]
+    for split, judged in sorted(evaluations_of(measured), key=lambda one: (one[1] is not leading, one[0])):
         match judged["task"]:
-            case "questions" | "classification" if split == headline:
+            case "questions" | "classification" if judged is leading:
                 controls = _controls(judged)
             case "questions" | "classification":
                 tables.append(_answers_table(split, judged))
@@ -180,6 +180,8 @@ def _retrieval_tables(split: str, judged: Json) -> Iterable[MetricTable]:
         if name.startswith("recall_at_")
     }
     note = f"{_rows(judged)} Shuffled: every photo's vector stands for another photo."
+    if equal := judged.get("equal_captions", 0):
+        note += f" {percent(equal, 1)} of the captions are also another picture's; a tie counts as a miss."
     yield _table(f"Retrieval on {split}", columns, recalls, percent=True, note=note)
     yield _table(
         f"Rank of the right match on {split}",

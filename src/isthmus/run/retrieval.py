@@ -13,7 +13,7 @@ from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.processor import Row
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
-from isthmus.evaluation.retrieval import RECALLS, rank_vectors
+from isthmus.evaluation.retrieval import RECALLS, equal_captions, rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
 from isthmus.run.first_stage import Pretrained, judge_first_stage
 from isthmus.run.load import LoadedRun
@@ -22,7 +22,7 @@ _ROWS_AT_ONCE, _TEXTS_AT_ONCE = 50, 250
 
 
 def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
-    """R@1, R@5, R@10 and median rank both ways; ties count as misses."""
+    """R@1, R@5, R@10 and median rank both ways; ties count as misses, `equal_captions` is the share that must tie."""
     if isinstance(loaded.workshop.model, Pretrained):
         return judge_first_stage(loaded, loaded.workshop.model, source, seed=seed)
     images, texts, photo_of_text = embed_pairs(loaded, source)
@@ -38,6 +38,7 @@ def judge_retrieval(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str
         "metrics": ranking.to_json(generator=generator, recalls=recalls),
         "controls": {"shuffled": exchanged.to_json(generator=generator, recalls=recalls)},
         "n": len(source),
+        "equal_captions": equal_captions(captions, photo_of_text.tolist()),
         "examples": [
             {
                 "row": int(photo_of_text[text]),

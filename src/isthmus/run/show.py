@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 
@@ -11,6 +11,7 @@ from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
 from isthmus.config.capfilt import CapfiltStage
+from isthmus.config.instruct import InstructStage
 from isthmus.config.load import load_recipe
 from isthmus.config.med import Med
 from isthmus.config.model import (
@@ -24,7 +25,7 @@ from isthmus.config.model import (
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 from isthmus.core.errors import UsageError
 from isthmus.core.sizes import Size
 from isthmus.core.tiling import Cut, best_grid
@@ -64,7 +65,7 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
     final = tables[recipe.final_name]
     if recipe.model is not None:
         of_model = {stage["name"]: stage for stage in _stages(final)}
-        return final | {"stages": [of_model.get(stage.name) or filtered(stage) for stage in recipe.stages]}
+        return final | {"stages": [of_model.get(stage.name) or making_data(stage) for stage in recipe.stages]}
     stages = {
         stage["name"]: stage | {"model": name} for name, table in tables.items() for stage in _stages(table)
     }
@@ -73,7 +74,7 @@ def show(target: str, *, image_size: Size | None = None, network_allowed: bool =
         for name, table in tables.items()
     }
     return final | {
-        "stages": [stages.get(stage.name) or filtered(stage) for stage in recipe.stages],
+        "stages": [stages.get(stage.name) or making_data(stage) for stage in recipe.stages],
         "final": recipe.final_name,
         "models": counts,
     }
@@ -89,13 +90,21 @@ def recipe_of(target: str) -> Recipe:
     return load_recipe(str(inside_run) if inside_run.is_file() else target)
 
 
-def filtered(stage: Stage) -> dict[str, object]:
+def making_data(stage: Stage) -> dict[str, object]:
     """A stage that makes data and trains nothing."""
-    assert isinstance(stage, CapfiltStage)
-    named = {key: getattr(stage, key) for key in ("kind", "captioner", "filter", "data", "makes")}
-    kept = {"captions": stage.num_captions, "threshold": stage.bound, "best": stage.num_best}
     nothing: dict[str, object] = {"trainable": 0, "frozen": 0, "parts": [], "freeze": []}
-    return {"name": stage.name, "model": None} | nothing | named | kept
+    row: dict[str, object] = {"name": stage.name, "model": stage.model} | nothing
+    match stage:
+        case CapfiltStage():
+            named = {key: getattr(stage, key) for key in ("kind", "captioner", "filter", "data", "makes")}
+            kept = {"captions": stage.num_captions, "threshold": stage.bound, "best": stage.num_best}
+            return row | named | kept
+        case InstructStage():
+            return row | {"kind": stage.kind, "facts": stage.facts, "kinds": list(stage.kinds)}
+        case TrainStage():
+            raise AssertionError(f"{stage.name} trains")
+        case _:
+            assert_never(stage)
 
 
 def describe(

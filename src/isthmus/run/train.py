@@ -3,7 +3,6 @@
 What is built from the recipe stands in `build.workshop`; how one step works in `training.trainer`.
 """
 
-import json
 import logging
 import shutil
 import signal
@@ -12,24 +11,26 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
-from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings, stream_options
+from isthmus.build.stages import build_objectives, frozen_inside, sources_of, stage_settings
 from isthmus.build.workshop import Workshop, open_workshop
 from isthmus.config.capfilt import CapfiltStage
+from isthmus.config.instruct import InstructStage
 from isthmus.config.recipe import Recipe
-from isthmus.config.stages import Stage
+from isthmus.config.stages import Stage, TrainStage
 from isthmus.core.devices import keep_freed_memory, precision_for
-from isthmus.core.errors import Stopped, UsageError
+from isthmus.core.errors import CheckpointError, Stopped
+from isthmus.core.files import sync
 from isthmus.core.options import RunOptions
-from isthmus.data.stream import BatchStream
 from isthmus.models.language_model import LanguageModelOnly
 from isthmus.models.med import Med
 from isthmus.parts.language.lora import LoraUpdate, merge_lora
-from isthmus.run.capfilt_stage import filter_captions, made_source, rehearsed
-from isthmus.run.directory import TEMPLATE, RunDirectory, replace_json
+from isthmus.run.capfilt_stage import filter_captions, made_source
+from isthmus.run.directory import TEMPLATE, RunDirectory, read_json, replace_json
+from isthmus.run.instruct_stage import write_data
 from isthmus.run.progress import Progress, announce
+from isthmus.run.rehearsal import rehearse
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
 from isthmus.run.sitting import Sitting
@@ -37,7 +38,6 @@ from isthmus.run.start import Start
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity
-from isthmus.training.durability import sync
 from isthmus.training.launch import first_alone, processes_of_run, wait_for_all
 from isthmus.training.lock import DirectoryLock
 from isthmus.training.parameters import TrainableModule, set_trainable
@@ -67,7 +67,7 @@ def train(
     """
     keep_freed_memory()
     if dry_run:
-        return _rehearse(recipe, options)
+        return rehearse(recipe, options)
     directory = RunDirectory(out)
     with processes_of_run(options.device) as processes, StopSignals() as stop:
         sitting = Sitting(resume=resume, options=options, stop=stop, processes=processes)
@@ -90,6 +90,10 @@ def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> di
             results.append(filter_captions(recipe, name, directory, sitting))
             recipe = recipe.with_data({name.makes: made_source(directory, name)})
             continue
+        if isinstance(name, InstructStage):
+            workshop = None
+            results.append(write_data(recipe, name, directory, sitting))
+            continue
         with first_alone(sitting.processes):
             workshop = _open(recipe, name, directory, sitting.options)
             _store_features(workshop, sitting.stop)
@@ -100,18 +104,19 @@ def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> di
             results.append(_summary(_run_stage(workshop, start, directory, sitting)))
     summary = {"run": str(directory.path), "stages": results}
     if sitting.writes:
-        if workshop is None or recipe.final_name != recipe.training[-1].model:
-            workshop = _open(recipe, recipe.final_name, directory, sitting.options)
-            load_weights(workshop.model, directory.stage(workshop.recipe.training[-1].name))
-        _hand_on(workshop, directory)
+        if recipe.training:
+            if workshop is None or recipe.final_name != recipe.training[-1].model:
+                workshop = _open(recipe, recipe.final_name, directory, sitting.options)
+                load_weights(workshop.model, directory.stage(workshop.recipe.training[-1].name))
+            _hand_on(workshop, directory)
         directory.add_results(summary)
         write_run_report(directory)
     return summary
 
 
-def _about(stage: Stage) -> str | CapfiltStage | None:
+def _about(stage: Stage) -> str | CapfiltStage | InstructStage | None:
     """What stages have in common that are run with one model built: its name; one that makes data stands alone."""
-    return stage if isinstance(stage, CapfiltStage) else stage.model
+    return stage.model if isinstance(stage, TrainStage) else stage
 
 
 def _open(recipe: Recipe, name: str | None, directory: RunDirectory, options: RunOptions) -> Workshop:
@@ -164,11 +169,8 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
     model = cast(TrainableModule, workshop.model)
     split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
     recompute_activations(model, stage.recompute)
-    if sitting.processes.num > 1 and isinstance(workshop.model, Med) and workshop.model.momentum is not None:
-        raise UsageError(
-            "model.momentum: its queues hold what one process saw, but several train together; set it to null, or "
-            "train in one process"
-        )
+    if isinstance(workshop.model, Med) and workshop.model.momentum is not None:
+        workshop.model.momentum.others = sitting.processes
     workshop.model.begin()
     _LOG.info("stage %s\n%s", stage.name, split.table())
     device = next(workshop.model.parameters()).device
@@ -203,9 +205,19 @@ def _run_stage(workshop: Workshop, start: Start, directory: RunDirectory, sittin
 
 
 def read_result(folder: Path) -> StageResult | None:
-    """How a finished stage ended, or None where it has not."""
+    """How a finished stage ended, or None where it has not.
+
+    Raises:
+        CheckpointError: The file was damaged.
+    """
     file = folder / RESULT
-    return StageResult(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    if not file.is_file():
+        return None
+    advice = "restore it from a copy, or remove it and go on with --resume from the last checkpoint"
+    try:
+        return StageResult(**read_json(file, advice=advice))
+    except TypeError as error:
+        raise CheckpointError(f"{file} does not hold how a stage ended; {advice}") from error
 
 
 def _hand_on(workshop: Workshop, directory: RunDirectory) -> None:
@@ -248,44 +260,3 @@ def _summary(result: StageResult) -> dict[str, Any]:
         "stopped_early": result.stopped_early,
         "validation": dict(result.validation),
     }
-
-
-def _rehearse(recipe: Recipe, options: RunOptions) -> dict[str, Any]:
-    """Build everything and look at one batch of each stage."""
-    stages: list[dict[str, Any]] = [
-        {"name": stage.name, "steps": 0, "loss": None, "seconds": 0.0, "trainable": 0}
-        for stage in recipe.stages
-        if isinstance(stage, CapfiltStage)
-    ]
-    recipe = rehearsed(recipe)
-    for name in recipe.named_models:
-        alone = recipe.alone(name)
-        workshop = open_workshop(alone, options, tokenizer_folder=None)
-        announce(describe(alone, tokenizer=workshop.tokenizer), options)
-        stages += _rehearse_model(alone, workshop)
-    order = [stage.name for stage in recipe.stages]
-    return {"run": None, "stages": sorted(stages, key=lambda row: order.index(row["name"]))}
-
-
-@torch.no_grad()
-def _rehearse_model(recipe: Recipe, workshop: Workshop) -> list[dict[str, Any]]:
-    rows = []
-    for stage in recipe.training:
-        model = cast(TrainableModule, workshop.model)
-        split = set_trainable(model, stage.train, frozen=frozen_inside(stage, workshop.model))
-        source, chosen = workshop.source(stage.data), stream_options(recipe, stage)
-        with BatchStream(processor=workshop.processor_of(stage), source=source, options=chosen) as stream:
-            batch = stream.micro_batches(0)[0]
-            steps = stage_settings(recipe, stage, steps_per_epoch=stream.steps_per_epoch).num_steps
-        encoded = workshop.model.encode(batch.to(next(workshop.model.parameters()).device))
-        del encoded
-        rows.append(
-            {
-                "name": stage.name,
-                "steps": steps,
-                "loss": None,
-                "seconds": 0.0,
-                "trainable": split.num_trainable,
-            }
-        )
-    return rows

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.core.errors import CheckpointError
+from isthmus.core.files import free_bytes, replacing, require_space
 from isthmus.models.model import Model
 from isthmus.training.audit import digest_of, frozen_digests
-from isthmus.training.durability import free_bytes, num_bytes, require_space, sync, write_tensors
+from isthmus.training.durability import num_bytes, write_tensors
 from isthmus.training.parameters import TrainableModule, TrainableSplit, set_trainable
 from isthmus.training.state import mismatches
 
@@ -71,27 +71,17 @@ def save_weights(model: Model, parts: tuple[str, ...], folder: Path) -> Path:
     split = set_trainable(cast(TrainableModule, model), parts)
     tensors = _held(model, split)
     target = folder / FILE
-    temporary = folder / f"{FILE}.tmp"
     metadata = {
         "format": "pt",
         "parts": ",".join(parts),
         "frozen": json.dumps(_frozen_parts(model, split), sort_keys=True),
         "content": _content(tensors),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    advice = "the checkpoints are intact; mend this and go on with --resume"
+    with replacing(target, advice=advice) as unfinished:
         needed = num_bytes(tensors)
         require_space(folder, needed=needed, free=free_bytes(folder), what=f"saving {target}")
-        write_tensors(temporary, tensors, metadata)
-        temporary.replace(target)
-        sync(folder)
-    except OSError as error:
-        raise MachineError(
-            f"saving {target} failed ({os.strerror(error.errno or 0)}); the checkpoints are intact; "
-            "mend this and go on with --resume"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_tensors(unfinished, tensors, metadata)
     return target
 
 
@@ -122,6 +112,12 @@ def load_weights(model: Model, folder: Path, *, transfer: Transfer | None = None
     saved, frozen, found = _read(file, with_tensors=True)
     chosen = transfer or Transfer()
     parts = tuple(part for part in saved if part not in chosen.drop)
+    lacking = sorted(set(parts) - model.parts().keys())
+    if lacking and transfer is None:
+        raise CheckpointError(
+            f"{file} holds the parts {', '.join(lacking)}, which the model lacks; its parts are "
+            f"{', '.join(model.parts())}, so restore the file that was written for it"
+        )
     split = set_trainable(cast(TrainableModule, model), parts)
     expected = _held(model, split)
     if transfer is not None:
@@ -167,7 +163,8 @@ def _read(file: Path, *, with_tensors: bool) -> tuple[tuple[str, ...], dict[str,
     """Parts, digests of the frozen parts, and tensors, which are compared with the digest they were saved with."""
     if not file.is_file():
         raise CheckpointError(
-            f"{file} does not exist; the stage did not finish: go on with `isthmus train --resume`"
+            f"{file} does not exist; go on with `isthmus train --resume` where the stage did not finish, else restore "
+            f"the file from a copy, or remove {file.parent} first"
         )
     try:
         with safe_open(file, framework="pt") as stored:

@@ -17,15 +17,8 @@ import torch
 from torch import Tensor
 
 from isthmus.core.errors import CheckpointError, MachineError
-from isthmus.training.durability import (
-    file_hash,
-    free_bytes,
-    num_bytes,
-    require_space,
-    sync,
-    write_json,
-    write_tensors,
-)
+from isthmus.core.files import file_hash, free_bytes, require_space, sync, write_json
+from isthmus.training.durability import num_bytes, write_tensors
 
 _LOG = logging.getLogger(__name__)
 _TENSORS = "tensors.safetensors"

@@ -53,6 +53,10 @@ class Processes(Protocol):
         """Overwrite tensors by those of process 0, so that all start from the same bits."""
         ...
 
+    def every(self, own: Float[Tensor, "own dim"]) -> tuple[Float[Tensor, "every dim"], int]:
+        """The rows of all processes in the order of ranks, without a gradient, and the place of this one's first."""
+        ...
+
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """What this process's rows add to the loss of the rows of all processes, with gradients for all of them."""
         ...
@@ -78,6 +82,10 @@ class Alone:
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Nothing to copy."""
+
+    def every(self, own: Float[Tensor, "own dim"]) -> tuple[Float[Tensor, "every dim"], int]:
+        """The rows themselves."""
+        return own, 0
 
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """The whole loss."""
@@ -138,6 +146,11 @@ class ProcessGroup:
             sent = tensor.to(self._group.device, copy=True)
             dist.broadcast(sent, self._group.global_rank(0), group=self._group.group)
             tensor.copy_(sent)
+
+    def every(self, own: Float[Tensor, "own dim"]) -> tuple[Float[Tensor, "every dim"], int]:
+        """All rows, gathered, and where this process's begin."""
+        sizes = [size[0] for size in self._group.sizes(len(own))]
+        return all_rows(own, sizes, self._group), _span(sizes, self.rank).start
 
     def share(self, objective: Compares, representations: Representations) -> Float[Tensor, ""]:
         """Texts go round the ring where pairs are judged one by one; else all vectors are gathered.

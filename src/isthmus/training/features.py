@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.core.errors import DataError, MachineError, RecipeError
-from isthmus.training.durability import free_bytes, require_space, sync, write_json, write_tensors
+from isthmus.core.files import free_bytes, require_space, sync, write_json
+from isthmus.training.durability import write_tensors
 from isthmus.training.lock import DirectoryLock
 
 _LOG = logging.getLogger(__name__)

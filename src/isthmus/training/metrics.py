@@ -3,12 +3,12 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
 from isthmus.core.errors import MachineError
+from isthmus.core.files import replacing
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,20 +69,19 @@ class MetricsLog:
         Args:
             step: Records of later steps are dropped.
             is_validated: Whether the checkpoint came after the validation of `step`; if not, its record is dropped too.
+
+        Raises:
+            MachineError: The disk refuses.
         """
         if not self._path.exists():
             return
         kept = [
             line
-            for line in self._path.read_text(encoding="utf-8").splitlines()
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines()
             if _is_kept(line, step, is_validated)
         ]
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
+        with replacing(self._path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
 
 
 def tensorboard_tracker(directory: Path) -> Tracker:
@@ -113,6 +112,8 @@ def _is_kept(line: str, step: int, is_validated: bool) -> bool:
     try:
         record = json.loads(line)
     except ValueError:
+        return False
+    if not isinstance(record, dict) or not {"kind", "step"} <= record.keys():
         return False
     return record["step"] < step or (
         record["step"] == step and (is_validated or record["kind"] != "validation")

@@ -1,22 +1,24 @@
 """An output folder that several processes fill, block by block; a block is there as a whole or not at all."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.core.files import replacing
 from isthmus.curation.capfilt.blocks import Decided
 from isthmus.curation.capfilt.pairs import write_pairs
-from isthmus.training.durability import replacing
-
-PAIRS = "pairs-*.tar"
-"""What a recipe reads of the folder, as `kind: shards`."""
+from isthmus.data.sources.shards import escaped
 
 _LOCKS = "locks"
+
+
+def pairs_in(folder: Path) -> str:
+    """What a recipe reads of an output folder, as `kind: shards`: a pattern."""
+    return f"{escaped(folder)}/pairs-*.tar"
 
 
 @final
@@ -68,7 +70,7 @@ class CapfiltFolder:
     @property
     def pairs(self) -> str:
         """The kept pairs, as a pattern."""
-        return str(self.path / PAIRS)
+        return pairs_in(self.path)
 
     def lock(self, share: Share) -> Path:
         """Where the lock of a share lies."""
@@ -109,15 +111,13 @@ class CapfiltFolder:
             )
         try:
             (self.path / "blocks").mkdir(parents=True, exist_ok=True)
-            text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
-            unfinished = self.settings.with_name(f"settings.json.{os.getpid()}.tmp")
-            if not self.settings.is_file():
-                unfinished.write_text(text, encoding="utf-8")
-                unfinished.replace(self.settings)
         except OSError as error:
             raise MachineError(
                 f"{self.path} cannot be made ({error.strerror}); choose another --out"
             ) from error
+        text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
+        if not self.settings.is_file():
+            _replace(self.settings, [text])
         self._compare(json.loads(text))
 
     def _begun(self, share: Share) -> bool:
@@ -157,7 +157,7 @@ class CapfiltFolder:
         for block in range(self.num_blocks):
             if not self.is_done(block):
                 continue
-            with self.block(block).open(encoding="utf-8") as file:
+            with self.block(block).open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     try:
                         yield json.loads(line)
@@ -207,6 +207,6 @@ class CapfiltFolder:
         }
 
 
-def _replace(path: Path, lines: Iterator[str]) -> None:
+def _replace(path: Path, lines: Iterable[str]) -> None:
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.writelines(lines)

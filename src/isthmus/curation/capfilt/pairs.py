@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from isthmus.core.files import replacing
 from isthmus.curation.capfilt.blocks import Decided
-from isthmus.training.durability import replacing
 
 _ENDINGS = {
     b"\x89PNG": "png",

@@ -67,8 +67,12 @@ def require_leave(url: str, *, network_allowed: bool) -> None:
         UsageError: It is no http or https URL.
         MachineError: The host is another machine, and the network is not allowed.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_valid = parts.port is None or parts.port > 0
+    except ValueError:  # brackets that do not close, a port that is no number up to 65,535
+        parts, is_valid = urllib.parse.urlsplit(""), False
+    if not is_valid or parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"--endpoint is '{url}'; expected a URL such as http://127.0.0.1:8000/v1")
     if parts.username or parts.query:
         raise UsageError(

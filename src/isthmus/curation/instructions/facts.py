@@ -1,6 +1,5 @@
 """What a writer is told of a picture: captions and labelled boxes, as words. The picture itself is never read here."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TypeVar, final
 from isthmus.core.errors import DataError
 from isthmus.data.scenes import Scene, Scenes
 from isthmus.data.sources.annotations import Record, load_json
-from isthmus.data.sources.folder import MAX_TABLE_BYTES
+from isthmus.data.sources.tables import parse_json, read_text
 
 T = TypeVar("T")
 
@@ -103,11 +102,11 @@ def read_facts(file: Path) -> Iterator[Facts]:
     Raises:
         DataError: The file or a line is something else.
     """
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{file} line {number}"
-        row = Record.of(_parsed(line, where), where)
+        row = Record.of(parse_json(line, where), where)
         image = row.text("image")
         boxes = row.records("boxes") if "boxes" in row.values else ()
         yield Facts(
@@ -178,21 +177,3 @@ def _of(table: Mapping[str, T], row: Record, key: str, file: Path) -> T:
 def _labelled(row: Record) -> Labelled:
     left, top, right, bottom = row.numbers("box", 4)
     return Labelled(label=row.text("label"), box=(left, top, right, bottom))
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        if file.stat().st_size > MAX_TABLE_BYTES:
-            raise DataError(f"{file} is larger than {MAX_TABLE_BYTES:,} bytes; split it into several files")
-        return file.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no UTF-8 text; expected one JSON object a line") from error
-
-
-def _parsed(line: str, where: str) -> object:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no valid JSON; expected one object a line") from error

@@ -7,10 +7,10 @@ from typing import Self, final
 
 from isthmus.config.instructions import KINDS, Kind
 from isthmus.core.errors import DataError
+from isthmus.core.files import file_hash
 from isthmus.core.randomness import seed_of
 from isthmus.curation.instructions.facts import Facts, read_facts
 from isthmus.curation.instructions.writer import Message, Request
-from isthmus.training.durability import file_hash
 
 SHIPPED = Path(__file__).parent / "prompts"
 """KIND.txt has the instructions and KIND.jsonl the examples of a kind; detail_questions.txt one question a line."""

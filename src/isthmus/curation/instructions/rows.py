@@ -9,6 +9,7 @@ from typing import Any, final
 
 from isthmus.config.instructions import Kind
 from isthmus.core.errors import DataError
+from isthmus.core.files import replacing
 from isthmus.curation.instructions.checks import Rejected, checked
 from isthmus.curation.instructions.facts import Facts
 from isthmus.curation.instructions.vocabulary import Vocabulary
@@ -47,7 +48,11 @@ class Rows:
         )
 
     def write(self, conversations: Path, rejects: Path) -> None:
-        """Write both files, each at once: a reader sees the old one or the new one."""
+        """Write both files, each at once: a reader sees the old one or the new one.
+
+        Raises:
+            MachineError: The disk refuses.
+        """
         _replace(conversations, json.dumps(self.kept, indent=1, ensure_ascii=False) + "\n")
         _replace(rejects, "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in self.rejects))
 
@@ -133,6 +138,5 @@ def _repeated(facts: Facts, first: Facts) -> str:
 
 
 def _replace(file: Path, text: str) -> None:
-    beside = file.with_name(f"{file.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+    with replacing(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -1,6 +1,5 @@
 """Published annotation files: JSON records read with errors that name file and row, and questions made into rows."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any, final
 
 from isthmus.core.errors import DataError
 from isthmus.data.samples import ImagePart, Sample, Source, Turn
-from isthmus.data.sources.folder import MAX_TABLE_BYTES, ImageFolder
+from isthmus.data.sources.folder import ImageFolder
+from isthmus.data.sources.tables import parse_json, read_text
 
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -103,14 +103,7 @@ def load_json(file: Path) -> Any:
     Raises:
         DataError: The file is missing, larger than 2 GiB, no UTF-8, or no JSON.
     """
-    try:
-        if file.stat().st_size > MAX_TABLE_BYTES:
-            raise DataError(f"{file} is larger than {MAX_TABLE_BYTES:,} bytes; split it into several files")
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no valid JSON; get it again from where it is published") from error
+    return parse_json(read_text(file), str(file), expected="the file as it is published")
 
 
 def load_rows(file: Path, key: str | None = None) -> Iterator[Record]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from isthmus.core.errors import DataError
 from isthmus.data.samples import FileImage, ImagePart, ImageRef, Role, Sample, Source, Turn
+from isthmus.data.sources.tables import parse_json, read_text
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 HEADERS = (("filepath", "title"), ("image", "caption"))
 """Pairs of column names that are understood: OpenCLIP's, and the plain words."""
-MAX_TABLE_BYTES = 2 * 2**30
 _ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -102,7 +101,7 @@ def _beside(images: ImageFolder) -> Iterator[Sample]:
             raise DataError(
                 f"{path} has no {text.name} beside it; write its caption there, or name a table of captions"
             )
-        caption = _read(text).strip()
+        caption = read_text(text).strip()
         yield Sample(
             id=name.removesuffix(path.suffix),
             origin=name,
@@ -111,21 +110,8 @@ def _beside(images: ImageFolder) -> Iterator[Sample]:
         )
 
 
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise DataError(
-                f"{path} is larger than {MAX_TABLE_BYTES:,} bytes; use tar shards for a set this large"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text (byte {error.start:,}); save it as UTF-8") from error
-
-
 def _table(file: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
-    text = _read(file)
+    text = read_text(file)
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         return "JSONL", _json_lines(text, file)
     first = text.split("\n", 1)[0]
@@ -159,10 +145,7 @@ def _json_lines(text: str, file: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{file} line {number} is no valid JSON; expected one object a line") from error
+        record = parse_json(line, f"{file} line {number}")
         if not isinstance(record, dict):
             raise DataError(f"{file} line {number} holds {type(record).__name__}; expected one object a line")
         yield number, record

@@ -4,13 +4,13 @@ Here, and only here, the text `<image>` is a marker: it becomes the place of a p
 marker anywhere in a turn moves to the turn's start with a newline after it; several keep their order.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import DataError
 from isthmus.data.samples import ImagePart, Role, Sample, Source, Turn
-from isthmus.data.sources.folder import MAX_TABLE_BYTES, ImageFolder
+from isthmus.data.sources.folder import ImageFolder
+from isthmus.data.sources.tables import parse_json, read_text
 
 MARKER = "<image>"
 _ROLES: dict[str, Role] = {"human": "user", "gpt": "assistant", "system": "system"}
@@ -73,14 +73,7 @@ class LlavaConversations(Source):
 
 
 def _load(file: Path) -> list[Any]:
-    try:
-        if file.stat().st_size > MAX_TABLE_BYTES:
-            raise DataError(f"{file} is larger than {MAX_TABLE_BYTES:,} bytes; split it into several files")
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no valid JSON; expected a list of conversations") from error
+    rows = parse_json(read_text(file), str(file), expected="a list of conversations")
     if not isinstance(rows, list):
         raise DataError(f"{file} holds {type(rows).__name__}; expected a list of conversations")
     return rows

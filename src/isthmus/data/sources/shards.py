@@ -45,7 +45,7 @@ class Shards(Source):
 
     Args:
         patterns: Paths that may hold `*`, `?`, `[ab]` and braces such as `train-{000000..000005}.tar`
-            or `{train,val}.tar`.
+            or `{train,val}.tar`; `[{]` is a brace of the name itself, see `escaped`.
 
     Raises:
         DataError: No file matches, a file is no plain tar file, a key occurs twice, or there is no sample at all.
@@ -108,7 +108,7 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         for alternative in _braces(pattern):
             path = Path(alternative)
-            if not re.search(r"[*?\[]", alternative):
+            if path.is_file() or not re.search(r"[*?\[]", alternative):
                 matches = [path] if path.is_file() else []
             else:
                 base = Path(path.anchor) if path.is_absolute() else Path()
@@ -124,8 +124,13 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
+def escaped(path: Path) -> str:
+    """A path as a pattern that names it alone, whatever characters it holds: each special one in brackets."""
+    return re.sub(r"[*?\[{}]", lambda special: f"[{special[0]}]", str(path))
+
+
 def _braces(pattern: str) -> list[str]:
-    match = re.search(r"\{([^{}]*)\}", pattern)
+    match = re.search(r"(?<!\[)\{([^{}]*)\}(?!\])", pattern)
     if match is None:
         return [pattern]
     span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])

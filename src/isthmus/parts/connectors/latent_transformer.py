@@ -8,7 +8,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from isthmus.nn.attention import CrossAttention, SelfAttention
+from isthmus.nn.attention import CrossAttention, SelfAttention, check_heads
 from isthmus.parts.connectors.connector import Connector
 
 
@@ -82,10 +82,7 @@ class LatentTransformer(Connector):
             shape: The blocks.
         """
         super().__init__()
-        if language_width % shape.num_heads:
-            raise ValueError(
-                f"a width of {language_width} cannot be split over {shape.num_heads} heads; choose a divisor of it"
-            )
+        check_heads(language_width, shape.num_heads)
         self.map = nn.Linear(vision_width, language_width)
         self.latents = nn.Parameter(torch.randn(shape.num_latents, language_width) * 0.02)
         self.blocks = nn.ModuleList(

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.nn.post_norm import KeysValues, deviation, start
+from isthmus.nn.post_norm import KeysValues, deviation, num_tokens, start
 from isthmus.parts.connectors.connector import Connector
 from isthmus.parts.connectors.qformer_layers import QFormerLayers, QFormerShape
-from isthmus.parts.connectors.qformer_masks import full, multimodal_causal
+from isthmus.parts.connectors.qformer_masks import behind_earlier, full, multimodal_causal
 from isthmus.parts.language.words import placed, word_head
 
 
@@ -151,11 +151,8 @@ class QFormer(Connector):
             past: What this gave for the earlier words.
         """
         text = self._text()
-        first = past[0].keys.shape[2] if past else 0
-        there = torch.ones(
-            token_ids.shape[0], first + token_ids.shape[1], dtype=torch.bool, device=token_ids.device
-        )
-        allowed = multimodal_causal(self.shape.num_queries, there)[:, self.shape.num_queries + first :]
+        first = num_tokens(past)
+        allowed = behind_earlier(self.shape.num_queries, token_ids, num_earlier=first)
         read = [before.before(own) for before, own in zip(memory, past, strict=True)] if past else memory
         return self.layers.read(text.embed(token_ids, first=first), list(text.ffns), allowed, read)
 

@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -32,6 +32,21 @@ def multimodal_causal(
 ) -> Bool[Tensor, "text position position"]:
     """Captioning: queries read queries; a word reads all queries, itself and earlier words (UniLM's mask)."""
     return full(num_queries, there, causal=True)
+
+
+def behind_earlier(
+    num_queries: int, token_ids: Int[Tensor, "text token"], *, num_earlier: int
+) -> Bool[Tensor, "text token position"]:
+    """Words that follow earlier ones of the same captions: each reads all queries, all earlier words and itself.
+
+    Args:
+        num_queries: Queries, which stand first.
+        token_ids: As many in each text: nothing is padding.
+        num_earlier: Words between the queries and these.
+    """
+    texts, tokens = token_ids.shape
+    there = torch.ones(texts, num_earlier + tokens, dtype=torch.bool, device=token_ids.device)
+    return multimodal_causal(num_queries, there)[:, num_queries + num_earlier :]
 
 
 def unimodal(num_queries: int, there: Bool[Tensor, "text token"]) -> Bool[Tensor, "text position position"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from isthmus.parts.checkpoints import PretrainedSource, load_network
+from isthmus.parts.checkpoints import PretrainedSource, load_network, quiet
 from isthmus.parts.language.token_rows import TokenRows
 
 
@@ -104,7 +104,8 @@ class LanguageModel(nn.Module):
 
     def save_as_checkpoint(self, folder: Path) -> None:
         """Write a Hugging Face folder that `load_causal_network` and transformers read."""
-        self.network.save_pretrained(folder)
+        with quiet():
+            self.network.save_pretrained(folder)
 
     def forward(
         self, embeddings: Float[Tensor, "row token dim"], attention_mask: Bool[Tensor, "row token"]

@@ -14,7 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.nn.post_norm import NORM_EPS, KeysValues, PostNormAttention, PostNormFeedForward, start
+from isthmus.nn.post_norm import (
+    NORM_EPS,
+    KeysValues,
+    PostNormAttention,
+    PostNormFeedForward,
+    num_tokens,
+    start,
+)
 from isthmus.parts.language.words import placed, word_head
 
 
@@ -131,8 +138,7 @@ class MedText(nn.Module):
         Raises:
             ValueError: The text is longer than there are positions.
         """
-        first = past[0].keys.shape[2] if past else 0
-        embedded = placed(self.words, self.positions, token_ids, first=first)
+        embedded = placed(self.words, self.positions, token_ids, first=num_tokens(past))
         tokens, kept = self.dropout(self.norm(embedded)), []
         for at, (attention, cross, ffn) in enumerate(
             zip(_typed(attentions), _typed(self.cross_attentions), self.ffns, strict=True)

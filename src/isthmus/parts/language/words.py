@@ -1,5 +1,6 @@
 """What BERT-shaped texts have around their layers: words with positions, and the head for the next word."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -23,3 +24,8 @@ def placed(
 def word_head(width: int) -> nn.Sequential:
     """BERT's output head up to the product with the words' own vectors."""
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=NORM_EPS))
+
+
+def begun_with(token_ids: Int[Tensor, "text token"], start_id: int) -> Int[Tensor, "text token"]:
+    """The texts with another first token, which says what they are there for."""
+    return torch.cat([torch.full_like(token_ids[:, :1], start_id), token_ids[:, 1:]], dim=1)

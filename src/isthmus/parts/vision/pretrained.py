@@ -6,6 +6,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from isthmus.core.sizes import Size
@@ -17,19 +18,30 @@ from isthmus.parts.vision.fused import assert_same_output, fuse_batch_norms
 
 
 class ConvolutionalEncoder(VisionEncoder):
-    """A convolutional network's last feature map, every grid position a token (MobileNetV2, ConvNeXt: 7 x 7)."""
+    """A convolutional network's last feature map, every grid position a token (MobileNetV2, ConvNeXt: 7 x 7).
+
+    What earlier layers say of the pixels of a position may be joined to it (hypercolumns; Hariharan et al., 2015).
+    """
 
     def __init__(
-        self, *, network: nn.Module, image_size: Size, width: int, stride: int, pads: bool = True
+        self,
+        *,
+        network: nn.Module,
+        image_size: Size,
+        width: int,
+        stride: int,
+        pads: bool = True,
+        joined: tuple[int, ...] = (),
     ) -> None:
         """Wrap a network whose output has a `last_hidden_state` of shape (image, dim, row, column).
 
         Args:
             network: The network, in eval mode; its batch norms must never see training mode.
             image_size: The picture size it was trained for.
-            width: Channels of the last feature map.
+            width: Channels of the last feature map and of those that are joined to it.
             stride: Pixels between neighbouring grid positions.
             pads: Whether a position that the picture fills in part counts (MobileNetV2) or is cut off (ConvNeXt).
+            joined: Entries of `hidden_states` that are joined to the last map, each averaged over a position's pixels.
         """
         super().__init__()
         self.network = network
@@ -37,6 +49,7 @@ class ConvolutionalEncoder(VisionEncoder):
         self.width = width
         self.stride = stride
         self.pads = pads
+        self.joined = joined
 
     def num_tokens(self, size: Size) -> int:
         """One token a grid position."""
@@ -48,8 +61,15 @@ class ConvolutionalEncoder(VisionEncoder):
         self, pixels: Float[Tensor, "image channel height width"]
     ) -> Float[Tensor, "image patch dim"]:
         """All grid positions, row by row, not only the pooled vector."""
-        grid = self.network(pixels.contiguous(memory_format=torch.channels_last)).last_hidden_state
-        return rearrange(grid, "image dim row column -> image (row column) dim")
+        found = self.network(
+            pixels.contiguous(memory_format=torch.channels_last), output_hidden_states=bool(self.joined)
+        )
+        grid = found.last_hidden_state
+        earlier = [
+            functional.adaptive_avg_pool2d(found.hidden_states[layer], grid.shape[2:])
+            for layer in self.joined
+        ]
+        return rearrange(torch.cat([grid, *earlier], dim=1), "image dim row column -> image (row column) dim")
 
     @torch.no_grad()
     def make_fast(self) -> int:
@@ -154,7 +174,12 @@ def mark_regions(encoder: VisionEncoder) -> None:
 
 
 def load_vision_encoder(
-    source: PretrainedSource, features: Features, *, layer: int | None = None, final_norm: bool = True
+    source: PretrainedSource,
+    features: Features,
+    *,
+    layer: int | None = None,
+    final_norm: bool = True,
+    joined: tuple[int, ...] = (),
 ) -> VisionEncoder:
     """A pretrained encoder by what its configuration says it is.
 
@@ -166,6 +191,7 @@ def load_vision_encoder(
         final_norm: Whether the last normalisation (CLIP's and SigLIP's `post_layernorm`) is applied to the tokens. It
             was trained for the last layer and is refused at others; CLIP itself applies it to its pooled vector alone.
             Encoders without one for tokens (convolutional ones, BEiT with mean pooling) give the same either way.
+        joined: Layers of a convolutional network that are joined to its last one, counted as in `hidden_states`.
 
     Raises:
         ValueError: The architecture is not known here, or it cannot give what is asked for.
@@ -173,7 +199,11 @@ def load_vision_encoder(
     """
     config = architecture_of(AutoModel, source)
     if config.model_type in _CONVOLUTIONAL:
-        return _convolutional(source, config, features, layer=layer)
+        return _convolutional(source, config, features, layer=layer, joined=joined)
+    if joined:
+        raise ValueError(
+            f"layers are joined in convolutional encoders alone, but a '{config.model_type}' is given; use joined: []"
+        )
     vision = config
     if config.model_type in ("clip", "siglip"):
         vision = cast(PretrainedConfig, config.vision_config)
@@ -195,7 +225,12 @@ def load_vision_encoder(
 
 
 def _convolutional(
-    source: PretrainedSource, config: PretrainedConfig, features: Features, *, layer: int | None
+    source: PretrainedSource,
+    config: PretrainedConfig,
+    features: Features,
+    *,
+    layer: int | None,
+    joined: tuple[int, ...],
 ) -> ConvolutionalEncoder:
     if features != "patches":
         raise ValueError(f"a convolutional encoder gives patches (its grid positions), not '{features}'")
@@ -213,10 +248,23 @@ def _convolutional(
     else:
         width = network(torch.zeros(1, 3, 32, 32)).last_hidden_state.shape[1]
         stride = int(config.output_stride)
+    widths = _widths(network) if joined else []
+    if unknown := [layer for layer in joined if not 0 <= layer < len(widths)]:
+        raise ValueError(
+            f"joined: found {', '.join(map(str, unknown))}, but the network has layers 0 to {len(widths) - 1}"
+        )
     return ConvolutionalEncoder(
         network=network,
         image_size=Size(side, side),
-        width=width,
+        width=width + sum(widths[layer] for layer in joined),
         stride=stride,
         pads=config.model_type == "mobilenet_v2",
+        joined=joined,
     )
+
+
+@torch.no_grad()
+def _widths(network: nn.Module) -> list[int]:
+    """Channels of each entry of `hidden_states`."""
+    found = network(torch.zeros(1, 3, 64, 64), output_hidden_states=True)
+    return [one.shape[1] for one in found.hidden_states]
