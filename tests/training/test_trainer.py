@@ -250,3 +250,24 @@ def test_validation_sees_the_average_and_disturbs_nothing(tmp_path: Path) -> Non
     assert all(torch.equal(with_weights[name], without_weights[name]) for name in with_weights)
     assert [r["loss"] for r in with_records] == [r["loss"] for r in without_records]
     assert torch.equal(with_random, without_random)
+
+
+BOUND = 0.01
+
+
+class Bounded(ToyModel):
+    """A toy whose connector is kept within bounds after each step."""
+
+    def after_step(self, progress: Progress) -> None:
+        super().after_step(progress)
+        self.connector.weight.data.clamp_(-BOUND, BOUND)
+
+
+def test_the_average_is_one_of_weights_in_their_bounds() -> None:
+    model = Bounded()
+    optimizer = replace(SETTINGS.optimizer, lr=0.5, ema=0.5)
+    trainer, _ = make_trainer(
+        model, ToyStream(rows=(4,)), replace(SETTINGS, num_steps=40, optimizer=optimizer)
+    )
+    trainer.run()
+    assert 0 < model.connector.weight.abs().max() <= BOUND * (1 + 1e-6)

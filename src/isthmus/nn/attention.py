@@ -68,6 +68,7 @@ class SelfAttention(nn.Module):
             mask=_allowed(mask, causal, tokens.shape[1]) if bias is None else bias.to(query.dtype),
             causal=causal and mask is None,
             dropout=self.dropout if self.training else 0.0,
+            learns=self.training,
         )
         mixed = rearrange(mixed, "batch head token dim -> batch token (head dim)")
         return self.out(mixed if places is None else tokens_at(mixed, places))
@@ -98,7 +99,8 @@ class SelfAttention(nn.Module):
             past = torch.arange(tokens.shape[1], device=places.device) <= places.unsqueeze(1)
             mask = past if mask is None else mask & past
         seen = None if mask is None else rearrange(mask, "batch token -> batch 1 1 token")
-        mixed = attend(query, key, value, mask=seen, dropout=self.dropout if self.training else 0.0)
+        dropped = self.dropout if self.training else 0.0
+        mixed = attend(query, key, value, mask=seen, dropout=dropped, learns=self.training)
         return self.out(rearrange(mixed, "batch head 1 dim -> batch 1 (head dim)"))
 
     def weights(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch head token key"]:
@@ -189,7 +191,7 @@ class CrossAttention(nn.Module):
             self.query(queries), "batch query (head dim) -> batch head query dim", head=self.num_heads
         )
         mask = None if seen is None else rearrange(seen, "batch query token -> batch 1 query token")
-        mixed = attend(query, key, value, mask=mask)
+        mixed = attend(query, key, value, mask=mask, learns=self.training)
         return self.out(rearrange(mixed, "batch head query dim -> batch query (head dim)"))
 
     def forward(

@@ -81,6 +81,7 @@ class PostNormAttention(nn.Module):
             read.values,
             mask=None if allowed is None else rearrange(allowed, "batch query token -> batch 1 query token"),
             dropout=self.dropout.p if self.training else 0.0,
+            learns=self.training,
         )
         joined = rearrange(mixed, "batch head query dim -> batch query (head dim)")
         return self.norm(tokens + self.dropout(self.out(joined)))

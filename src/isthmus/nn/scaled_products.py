@@ -17,6 +17,7 @@ def attend(
     mask: Bool[Tensor, "*rows query key"] | Float[Tensor, "*rows query key"] | None = None,
     causal: bool = False,
     dropout: float = 0.0,
+    learns: bool,
 ) -> Float[Tensor, "batch head query dim"]:
     """Mix the values by softmax of the scaled products of queries and keys.
 
@@ -31,9 +32,11 @@ def attend(
         mask: True where a query may look, or numbers added to the scaled products; null: everywhere.
         causal: Whether a query sees only keys up to its own place; not beside a mask.
         dropout: Fraction of attention weights dropped.
+        learns: Whether the layer is in training mode. Not whether gradients are on: the first pass of cached gradients
+            runs without them and has to give what the second one gives, bit for bit.
     """
     assert mask is None or not causal
-    if _fused_is_faster(query, key):
+    if not learns or _fused_is_faster(query, key):
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
         )
@@ -44,12 +47,11 @@ def attend(
         # The least number instead of minus infinity, so that a padded query, which sees nothing, gets no NaN.
         hidden = torch.finfo(scores.dtype).min
         scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
-    weights = functional.dropout(scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype), dropout)
-    return weights @ value
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    if mask is not None and mask.dtype == torch.bool:
+        weights = weights.masked_fill(~mask, 0.0)  # such a query gets zeros, as from the fused kernel
+    return functional.dropout(weights, dropout) @ value
 
 
 def _fused_is_faster(query: Tensor, key: Tensor) -> bool:
-    learns = torch.is_grad_enabled() and query.requires_grad
-    return not (
-        learns and query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[-2] <= LONGEST
-    )
+    return query.device.type != "cpu" or query.dtype != torch.bfloat16 or key.shape[-2] > LONGEST

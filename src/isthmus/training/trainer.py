@@ -120,9 +120,9 @@ class Trainer:
         if self._audit is not None:
             self._audit.observe(lr)
         self._optimizer.step()
-        if self._average is not None:
-            self._average.update(step)
         self._model.after_step(progress)
+        if self._average is not None:  # of weights in their bounds, so that the mean is in them too
+            self._average.update(step)
         if self._audit is not None:
             self._audit.conclude()
         self._step = step + 1
