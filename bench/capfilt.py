@@ -77,7 +77,8 @@ def _arguments() -> argparse.Namespace:
 def _seed(seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """All numbers of one seed: what the filters decided, and what each arm's model can do."""
     recipe = _bootstrap(seed, given)
-    run = RunDirectory(given.runs / f"bootstrap-{seed}")
+    # Its name says what it was made with: of the captions that a student learns from its recipe knows the path alone.
+    run = RunDirectory(given.runs / f"bootstrap-{seed}-{recipe_hash(recipe)[:8]}")
     _train(recipe, run, f"bootstrap, seed {seed}")
     truth = build_source(recipe.data["noisy"], recipe.data)
     assert isinstance(truth, ExchangedCaptions)

@@ -46,6 +46,8 @@ def test_a_damaged_run_cannot_be_asked(runs: small.Runs, tmp_path: Path, damage:
     [
         *itertools.product(["results.json", "environment.json", "align/data.json"], [b"{", NOT_UTF_8, b"[]"]),
         ("results.json", b'{"evaluation": 3}'),
+        ("results.json", b'{"evaluation": {"test": {}}}'),
+        ("results.json", b'{"evaluation": {"test": []}}'),
         ("results.json", b'{"other_tasks": []}'),
     ],
 )

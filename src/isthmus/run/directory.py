@@ -94,6 +94,11 @@ class RunDirectory:
         for key, kind in _RESULTS.items():
             if not isinstance(found.get(key, kind()), kind):
                 raise CheckpointError(f"{self.results} has {found[key]!r} as {key}; {advice}")
+        for split, judged in found.get("evaluation", {}).items():
+            if not isinstance(judged, dict) or not isinstance(judged.get("task"), str):
+                raise CheckpointError(
+                    f"{self.results} does not say which task was judged on {split}; {advice}"
+                )
         return found
 
     def add_results(self, measured: Mapping[str, Any]) -> None:
