@@ -135,8 +135,8 @@ def _page(
     page.table(columns, rows)
     page.head("Differences of means over seeds, paired by query, with 95% intervals (percentage points)")
     page.say(
-        "Intervals resample photos, not seeds; how far apart the seeds of an arm lie stands in the table above. Seconds",
-        "are those of whole stages with validation; steps were set so that arms take equal time where nothing else runs.",
+        "Intervals resample photos, not seeds; how far apart the seeds of an arm lie stands in the table above.",
+        "Seconds are those of whole stages with validation; steps were set so that arms take equal time.",
     )
     pairs = [(one, other) for one, other in COMPARED if one in judged and other in judged]
     page.table(
