@@ -193,7 +193,7 @@ def _format(precision: str) -> torch.autocast:
 def _page(
     given: argparse.Namespace, beside: Mapping[str, Mapping[str, Seconds]], flip: Mapping[str, Seconds]
 ) -> Page:
-    page = Page("Speed of training steps", "python bench/training_speed.py")
+    page = Page("Speed of training steps", " ".join(["python bench/training_speed.py", *sys.argv[1:]]))
     page.say(
         f"ViT-B at 224 pixels, random weights, {given.threads} thread(s), median of {given.rounds} rounds, in brackets",
         "the range. A ratio compares two steps of the same round; above 1 is faster.",
