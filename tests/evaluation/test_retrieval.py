@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.core.errors import DataError, UsageError
-from isthmus.evaluation.retrieval import compare_recall, equal_captions, rank_scores, rank_vectors
+from isthmus.evaluation.retrieval import (
+    compare_recall,
+    equal_captions,
+    first_of_equal,
+    rank_scores,
+    rank_vectors,
+)
 
 
 def brute_force(scores: list[list[float]], photo_of_text: list[int]) -> tuple[list[int], list[int]]:
@@ -129,3 +135,8 @@ def test_bad_input_is_refused() -> None:
         rank_vectors(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
     with pytest.raises(DataError, match="finite"):
         rank_scores(eye * torch.nan, torch.arange(3))
+
+
+def test_the_first_of_equal_texts_stands_for_all() -> None:
+    assert first_of_equal([(1, 2), (3,), (1, 2), (2, 1), (3,)]).tolist() == [0, 1, 0, 3, 1]
+    assert first_of_equal([]).tolist() == []

@@ -14,6 +14,7 @@ from isthmus.core.errors import UsageError
 from isthmus.data.collate import collate
 from isthmus.data.sources.scenes import SceneSource
 from isthmus.models.med import Med
+from isthmus.run.first_stage import look
 from isthmus.run.matching import match_probabilities
 from isthmus.run.reranking import reranked
 
@@ -143,7 +144,7 @@ def test_only_the_best_of_each_query_are_ranked_again(run: Path) -> None:
         encoded = model.encode(whole)
         pairs = torch.cartesian_prod(torch.arange(6), torch.arange(6))
         said = model.match(encoded, whole, images=pairs[:, 0], texts=pairs[:, 1])[:, 1].view(6, 6)
-    found = reranked(model, lambda: batches, scores, best=2)
+    found = reranked(model, lambda: batches, scores, first=torch.arange(6), best=2)
     for text in range(6):
         best = scores[:, text].topk(2).indices.tolist()
         order = sorted(best, key=lambda image: -float(scores[image, text] + said[image, text]))
@@ -154,3 +155,31 @@ def test_only_the_best_of_each_query_are_ranked_again(run: Path) -> None:
         order = sorted(best, key=lambda text: -float(scores[image, text] + said[image, text]))
         order += [text for text in scores[image].argsort(descending=True).tolist() if text not in best]
         assert found.image_to_text.ranks[image] == order.index(image) + 1
+
+
+def test_equal_captions_of_two_pictures_tie_and_miss(run: Path) -> None:
+    """Texts 1 and 4 are the same words in batches of other lengths; their scores and matches are equal in every bit."""
+    loaded = isthmus.load(run)
+    model, processor = loaded.workshop.model, loaded.workshop.processor
+    assert isinstance(model, Med)
+    source = SceneSource(split="test", num_samples=6, image_size=32)
+    told = ["a red star .", "a ring .", "a star .", source.sample(0).captions[0], "a ring .", "a red ring ."]
+    rows = [
+        processor.row(replace(source.sample(at), captions=(text,)), rows="captions", choice=0)
+        for at, text in enumerate(told)
+    ]
+    batches = [collate(rows[at : at + 3], pad_id=processor.pad_id) for at in (0, 3)]
+    assert batches[0].token_ids is not None
+    assert batches[1].token_ids is not None
+    assert batches[0].token_ids.shape[1] < batches[1].token_ids.shape[1]
+    with torch.no_grad():
+        model.heads.match.weight.mul_(30)
+        found = look(model, batches)
+    assert found.first.tolist() == [0, 1, 2, 3, 1, 5]
+    assert torch.equal(found.scores[:, 1], found.scores[:, 4])
+    for best in (2, 6):
+        again = reranked(model, lambda: batches, found.scores, first=found.first, best=best)
+        for ranking in (found.retrieval, again):
+            first, second = ranking.text_to_image.ranks[[1, 4]].tolist()
+            assert first != second
+            assert (ranking.image_to_text.ranks[[1, 4]] > 1).all()

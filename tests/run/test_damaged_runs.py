@@ -49,6 +49,8 @@ def test_a_damaged_run_cannot_be_asked(runs: small.Runs, tmp_path: Path, damage:
         ("results.json", b'{"evaluation": {"test": {}}}'),
         ("results.json", b'{"evaluation": {"test": []}}'),
         ("results.json", b'{"other_tasks": []}'),
+        ("results.json", b'{"other_tasks": {"test": []}}'),
+        ("results.json", b'{"other_tasks": {"test": {"captioning": 3}}}'),
     ],
 )
 def test_a_damaged_record_is_named_before_it_is_read(

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from isthmus.build.model import build_model
 from isthmus.build.text import build_tokenizer
 from isthmus.config.load import load_recipe
+from isthmus.run import retrieval
+from isthmus.run.load import load
 
 VISION = "{kind: vit, image_size: 32, patch: 8, width: 16, layers: 1, heads: 2, features: cls, alpha: true}"
 DATA = small.DATA + "  shapes: {kind: scenes, split: SPLIT, num_samples: 30, image_size: 32, single: shape}\n"
@@ -142,3 +144,24 @@ def test_patches_can_only_be_left_out_of_a_vit(tmp_path: Path) -> None:
         "stages.0.patches_kept: found 0.5, allowed: null, because only a vision encoder of kind vit"
         in outcome.err
     )
+
+
+def test_equal_texts_in_different_blocks_have_equal_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short block and a long one, which by themselves give the same words another last bit."""
+    folder = tmp_path / "run"
+    recipe = small.written(tmp_path / "recipe.yaml", small.DUAL)
+    assert small.isthmus("train", recipe, "--out", folder, "--json").code == 0
+    model, processor = retrieval.compared(load(folder))
+    monkeypatch.setattr(retrieval, "_TEXTS_AT_ONCE", 2)
+    long = (
+        "a large red star at the top left , a small red ring at the top right , a circle at the bottom left ."
+    )
+    texts = ["a red star .", "a ring .", "a red star .", long, "A red   star ."]
+    vectors = retrieval.embed_texts(model, processor, texts)
+    assert torch.equal(vectors[0], vectors[2])
+    assert vectors.shape[0] == len(texts)
+    apart = torch.cat([retrieval.embed_texts(model, processor, [text]) for text in texts])
+    assert (vectors - apart).abs().max() < 1e-5, "each text has its own vector"
+    assert torch.pdist(vectors[[0, 1, 3]]).min() > 1e-4

@@ -6,7 +6,7 @@ are true (the best of them counts, the rest are not others), all captions of oth
 that gives every pair the same score therefore never hits, whatever the order of the candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -161,6 +161,18 @@ def rank_scores(scores: Float[Tensor, "image text"], photo_of_text: Int[Tensor, 
     photo_numbers = torch.arange(len(scores))
     by_text = _ranks(rearrange(scores, "image text -> text image"), photo_of_text, photo_numbers, 0.0)
     return _retrieval(by_text, _ranks(scores, photo_numbers, photo_of_text, 0.0), photo_of_text)
+
+
+def first_of_equal(texts: Iterable[Hashable]) -> Int[Tensor, " text"]:
+    """Return for each text the place of the first one equal to it.
+
+    What was computed for that one has to stand for all of them: the same words in another batch, padded to another
+    length, give another last bit, and equal captions of two photos would be told apart by that.
+    """
+    places: dict[Hashable, int] = {}
+    return torch.tensor(
+        [places.setdefault(text, place) for place, text in enumerate(texts)], dtype=torch.long
+    )
 
 
 def equal_captions(captions: Sequence[str], photos: Sequence[int]) -> float:

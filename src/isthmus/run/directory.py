@@ -15,6 +15,7 @@ from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import CheckpointError, MachineError
 from isthmus.core.files import replacing, write_json
+from isthmus.run.evaluations import damaged_split
 
 TEMPLATE = "template.json"
 """The chat template in `final/`."""
@@ -94,11 +95,8 @@ class RunDirectory:
         for key, kind in _RESULTS.items():
             if not isinstance(found.get(key, kind()), kind):
                 raise CheckpointError(f"{self.results} has {found[key]!r} as {key}; {advice}")
-        for split, judged in found.get("evaluation", {}).items():
-            if not isinstance(judged, dict) or not isinstance(judged.get("task"), str):
-                raise CheckpointError(
-                    f"{self.results} does not say which task was judged on {split}; {advice}"
-                )
+        if (split := damaged_split(found)) is not None:
+            raise CheckpointError(f"{self.results} does not say which task was judged on {split}; {advice}")
         return found
 
     def add_results(self, measured: Mapping[str, Any]) -> None:

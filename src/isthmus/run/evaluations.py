@@ -45,3 +45,14 @@ def judged_of(measured: Json, split: str, task: str) -> Json | None:
     """What one task gave on a split, or None where it was not judged."""
     found = (judged for name, judged in evaluations_of(measured) if (name, judged["task"]) == (split, task))
     return next(found, None)
+
+
+def damaged_split(measured: Json) -> str | None:
+    """The first split that does not say which task was judged on it, as after a hand in the file; None: all do."""
+    judged = list(measured.get(OWN, {}).items())
+    for split, by_task in measured.get(OTHERS, {}).items():
+        judged += (
+            [(split, one) for one in by_task.values()] if isinstance(by_task, dict) else [(split, by_task)]
+        )
+    named = ((split, isinstance(one, dict) and isinstance(one.get("task"), str)) for split, one in judged)
+    return next((split for split, is_named in named if not is_named), None)

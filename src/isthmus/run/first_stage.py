@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.core.batch import Batch
@@ -17,7 +17,7 @@ from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.passes import Pass
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
-from isthmus.evaluation.retrieval import RECALLS, Retrieval, equal_captions, rank_scores
+from isthmus.evaluation.retrieval import RECALLS, Retrieval, equal_captions, first_of_equal, rank_scores
 from isthmus.evaluation.statistics import proportion
 from isthmus.models.med import Med
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
@@ -40,12 +40,14 @@ class FirstStage:
 
     Attributes:
         scores: The largest similarity of each picture's vectors and each text.
+        first: For each text the place of the first one of the same words, whose scores are its own.
         matched: Whether each right pair was taken for one.
         refused: Whether each wrong pair, drawn hard within its batch, was refused.
         written: Whether each word of the captions was the likeliest one.
     """
 
     scores: Float[Tensor, "image text"]
+    first: Int[Tensor, " text"]
     matched: np.ndarray
     refused: np.ndarray
     written: np.ndarray
@@ -64,7 +66,7 @@ class FirstStage:
 @torch.no_grad()
 def look(model: Pretrained, batches: Iterable[Batch]) -> FirstStage:
     """Run a model over rows; wrong pairs are drawn by the global generator."""
-    views, texts = [], []
+    views, texts, words = [], [], []
     found: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     matching, captioning = Matching(model), Captioning(model)
     for batch in batches:
@@ -73,6 +75,7 @@ def look(model: Pretrained, batches: Iterable[Batch]) -> FirstStage:
         assert encoded.text_vectors is not None
         views.append(encoded.image_views.float().cpu())
         texts.append(encoded.text_vectors.float().cpu())
+        words += _words(batch)
         if len(batch) > 1:
             pairs = matching.pairs(encoded, batch)
             said = model.match(encoded, batch, images=pairs.images, texts=pairs.texts).argmax(dim=1)
@@ -81,9 +84,19 @@ def look(model: Pretrained, batches: Iterable[Batch]) -> FirstStage:
             found["refused"].append(is_right[pairs.together.cpu() == 0])
         logits, targets = captioning.predictions(encoded, batch)
         found["written"].append((logits.argmax(dim=1) == targets).cpu())
-    scores = similarities(torch.cat(views), torch.cat(texts))
+    first = first_of_equal(words)
+    scores = similarities(torch.cat(views), torch.cat(texts))[:, first]
     shares = {name: torch.cat(parts).numpy() for name, parts in found.items()}
-    return FirstStage(scores=scores, **shares)
+    return FirstStage(scores=scores, first=first, **shares)
+
+
+def _words(batch: Batch) -> list[tuple[int, ...]]:
+    """The tokens of each text without padding."""
+    assert batch.token_ids is not None
+    assert batch.attention_mask is not None
+    return [
+        tuple(ids[seen].tolist()) for ids, seen in zip(batch.token_ids, batch.attention_mask, strict=True)
+    ]
 
 
 def first_stage_values(model: Pretrained, batches: Iterable[Batch]) -> Mapping[str, float]:
@@ -114,7 +127,11 @@ def judge_first_stage(loaded: LoadedRun, model: Pretrained, source: Source, *, s
         found = look(model, (batch.to(device) for batch, _ in rows))
         if evaluation is not None and evaluation.rerank is not None:
             ranked = reranked(
-                model, lambda: (batch.to(device) for batch, _ in rows), found.scores, best=evaluation.rerank
+                model,
+                lambda: (batch.to(device) for batch, _ in rows),
+                found.scores,
+                first=found.first,
+                best=evaluation.rerank,
             )
             again = ranked.to_json(generator=generator, recalls=recalls)
     others = shuffled(picture_ids(source, len(source)), seed_of(seed, "shuffled") % 2**32)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -21,6 +21,7 @@ def reranked(
     batches: Callable[[], Iterable[Batch]],
     scores: Float[Tensor, "image text"],
     *,
+    first: Int[Tensor, " text"],
     best: int,
 ) -> Retrieval:
     """Rank both ways, the `best` of each query by the logit of "yes" plus their similarity (Li et al., 2022).
@@ -29,11 +30,12 @@ def reranked(
         model: Encodes and matches.
         batches: The pictures and texts that the scores are about, one text each, in their order; read twice.
         scores: The similarity of each picture and each text.
+        first: For each text the place of the first one of the same words, whose match is its own.
         best: How many of each query's candidates are looked at again.
     """
     of_text = _among_best(scores.T, best).T
     of_image = _among_best(scores, best)
-    matched = _match_logits(model, batches, of_text | of_image)
+    matched = _match_logits(model, batches, of_text | of_image)[:, first]
     again = scores + matched + _BEHIND
     every = torch.arange(len(scores))
     return Retrieval(
@@ -43,8 +45,8 @@ def reranked(
 
 
 def _among_best(scores: Float[Tensor, "query candidate"], best: int) -> Bool[Tensor, "query candidate"]:
-    places = scores.topk(min(best, scores.shape[1]), dim=1).indices
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, places, value=True)
+    """Where each query's best scores stand; all that equal the last of them are among them."""
+    return scores >= scores.topk(min(best, scores.shape[1]), dim=1).values[:, -1:]
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from isthmus.data.pairs import DualEncoderProcessor
 from isthmus.data.processor import Row
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
-from isthmus.evaluation.retrieval import RECALLS, equal_captions, rank_vectors
+from isthmus.evaluation.retrieval import RECALLS, equal_captions, first_of_equal, rank_vectors
 from isthmus.models.dual_encoder import DualEncoder
 from isthmus.run.first_stage import Pretrained, judge_first_stage
 from isthmus.run.load import LoadedRun
@@ -95,13 +95,15 @@ def embed_pictures(model: DualEncoder, processor: DualEncoderProcessor, source: 
 
 @torch.inference_mode()
 def embed_texts(model: DualEncoder, processor: DualEncoderProcessor, texts: list[str]) -> torch.Tensor:
-    """One unit vector a text, on the CPU."""
+    """One unit vector a text, on the CPU; texts of the same tokens are read once, so that their vectors are equal."""
     device = next(model.parameters()).device
+    token_ids = [processor.captions.encode_caption(text)[0] for text in texts]
+    distinct, places = first_of_equal(map(tuple, token_ids)).unique(return_inverse=True)
+    rows = [Row(sample_id=texts[place], token_ids=token_ids[place]) for place in distinct.tolist()]
     embedded: list[torch.Tensor] = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        chosen = texts[start : start + _TEXTS_AT_ONCE]
-        rows = [Row(sample_id=text, token_ids=processor.captions.encode_caption(text)[0]) for text in chosen]
-        vectors = model.text_vectors(collate(rows, pad_id=processor.pad_id).to(device))
+    for start in range(0, len(rows), _TEXTS_AT_ONCE):
+        chosen = rows[start : start + _TEXTS_AT_ONCE]
+        vectors = model.text_vectors(collate(chosen, pad_id=processor.pad_id).to(device))
         assert vectors is not None
         embedded.append(vectors.float().cpu())
-    return torch.cat(embedded)
+    return torch.cat(embedded)[places]
