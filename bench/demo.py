@@ -1,7 +1,7 @@
 """The first run's page: what was asked of it and what it reached, by picture and by kind of question.
 
-Reads a finished run of `isthmus demo`, and with `--parts` the runs that `make demo-from-scratch` makes, whose models
-the package ships.
+Reads a finished run of `isthmus demo`; with `--parts` and `--joined` also the runs that `make demo-from-scratch` makes:
+the two models that the package ships, and the demo on them before they were put into half precision.
 """
 
 import argparse
@@ -33,16 +33,27 @@ def main() -> int:
     parser.add_argument(
         "--parts", nargs="*", type=Path, default=[], help="runs of the models that it was joined from"
     )
+    parser.add_argument(
+        "--joined", type=Path, default=None, help="a demo on the models of those runs, judged"
+    )
     given = parser.parse_args()
     try:
         found = _results(given.run)
         parts = {named(run): _results(run)["stages"] for run in given.parts}
+        joined = None if given.joined is None else _results(given.joined)
     except IsthmusError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     judged = found["evaluation"]["test"]
     page = _page(found, judged, parts, given.run)
-    page.write("demo", {name: judged[name] for name in ("controls", "kinds", "n")} | {"parts": parts})
+    numbers = {name: judged[name] for name in ("controls", "kinds", "n")} | {"parts": parts}
+    if joined is not None:
+        again = joined["evaluation"]["test"]
+        page.command += f" --joined {named(given.joined)}"
+        page.head("On the models that make demo-from-scratch trains, in full precision")
+        page.table(["", "asked", "reached", ""], _goals(joined, again))
+        numbers["joined"] = {name: again[name] for name in ("controls", "kinds", "n")}
+    page.write("demo", numbers)
     return 0
 
 
