@@ -141,6 +141,32 @@ def test_passing_trouble_is_repeated(
     assert len(kept(out)) == 3
 
 
+def test_half_a_character_is_no_reason_to_end(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+    """JSON can spell it, in the reply and in the JSON inside the reply; no UTF-8 file can hold it."""
+    half = r'{"turns": [{"question": "What \ud83d runs?", "answer": "A dog."}]}'
+    answers = [said(half), said("A dog \ud83d runs."), talk(("What runs?", "A dog \U0001f415."))]
+    stub, out = serve(lambda number, _: answers[number]), tmp_path / "out"
+    ran = instruct(table(tmp_path, 3), "--out", out, "--kinds", "detail", "--concurrency", 1, *by(stub))
+    assert ran.exit_code == 0, ran.output
+    assert [reject["reason"] for reject in rejects(out)] == ["no JSON", "no JSON"]
+    assert [reject["reply"] for reject in rejects(out)] == [half, "A dog ? runs."]
+    assert kept(out)[0]["conversations"][1]["value"] == "A dog \U0001f415."
+
+
+@pytest.mark.parametrize("reported", ["1e999", "-5", "null", '"many"'])
+def test_tokens_that_are_no_number_are_estimated(
+    reported: str, tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
+    def behave(number: int, request: dict[str, Any]) -> Answer:
+        text = well(number, request).body.decode()
+        return Answer(body=text.replace('"prompt_tokens": 100', f'"prompt_tokens": {reported}').encode())
+
+    stub = serve(behave)
+    ran = instruct(table(tmp_path, 1), "--out", tmp_path / "out", *by(stub), "--json")
+    characters = [sum(len(one["content"]) for one in request["messages"]) for request in stub.requests]
+    assert json.loads(ran.stdout)["tokens"] == {"in": sum(-(-count // 3) for count in characters), "out": 60}
+
+
 def test_retry_after_is_honoured(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
     waits: list[float] = []
 

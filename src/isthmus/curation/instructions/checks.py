@@ -1,10 +1,10 @@
 """What every reply has to pass before it becomes a row; the first check that fails names the reason."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from isthmus.core.json_text import loads
 from isthmus.curation.instructions.facts import Facts
 from isthmus.curation.instructions.vocabulary import Vocabulary, words_of
 from isthmus.curation.instructions.writer import Exchange, Reply
@@ -81,7 +81,7 @@ def parsed(text: str) -> tuple[Exchange, ...] | Rejected:
     """The exchanges that a reply holds; a fence of code around the JSON is taken off."""
     fenced = _FENCED.match(text.strip())
     try:
-        found: Any = json.loads(fenced[1] if fenced else text)
+        found: Any = loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return Rejected(reason="no JSON", found=text.strip()[:80] or "nothing")
     turns = found.get("turns") if isinstance(found, dict) else None
