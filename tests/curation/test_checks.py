@@ -115,6 +115,28 @@ def test_only_things_with_a_box_are_named(
     assert (found.found if isinstance(found, Rejected) else "") == expected
 
 
+@pytest.mark.parametrize(
+    ("labels", "answer", "expected"),
+    [
+        (["dog"], "A dog and a zebra.", "zebra"),
+        (["dog"], "A dog with an orange collar.", ""),
+        (["dog"], "A man with his dog.", ""),  # a caption says so, and boxes of the set are dogs' alone
+        (["dog", "person"], "A man with his dog.", "man"),  # another picture has a box of a person
+        (["red ring"], "A dog and a zebra.", ""),  # a world of other things
+    ],
+)
+def test_common_things_are_known_whatever_the_set_has(labels: list[str], answer: str, expected: str) -> None:
+    one = Facts(
+        id="a",
+        image="a.jpg",
+        origin="row a",
+        captions=("A man walks.",),
+        boxes=(Labelled(label=labels[0], box=WHOLE),),
+    )
+    found = checked(reply(("What is there?", answer)), one, Vocabulary(labels, read_synonyms()))
+    assert (found.found if isinstance(found, Rejected) else "") == expected
+
+
 def test_plurals() -> None:
     names = ("dog", "bus", "knife", "pony", "boy", "wine glass", "cross")
     assert list(map(plural, names)) == [
@@ -184,5 +206,9 @@ def test_facts_that_nothing_true_can_be_said_of_are_skipped_and_named(found: Fac
 def test_too_many_unusable_facts_stop_before_anything_is_asked() -> None:
     with pytest.raises(DataError, match=r"2 of 3 samples .* an empty caption"):
         usable([facts("dog"), bad(captions=()), bad(captions=(), id="c")], Rows())
+    with pytest.raises(
+        DataError, match=r"the only picture cannot be written about: row 2 has an empty caption"
+    ):
+        usable([bad(captions=())], Rows())
     with pytest.raises(DataError, match="no picture to write about"):
         usable([], Rows())

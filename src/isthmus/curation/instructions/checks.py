@@ -69,7 +69,7 @@ def checked(reply: Reply, facts: Facts, vocabulary: Vocabulary) -> tuple[Exchang
         spoken = _SOURCES.search(f"{exchange.question}\n{exchange.answer}")
         if spoken is not None:
             return Rejected(reason="speaks of captions or boxes", found=spoken[0])
-    labels = [one.label for one in facts.boxes]
+    labels = [*(one.label for one in facts.boxes), *vocabulary.only_said(facts.captions)]
     for exchange in exchanges:
         strangers = vocabulary.strangers(_claimed(exchange), labels)
         if strangers:
