@@ -8,7 +8,7 @@ from typing import final
 from isthmus.core.errors import DataError
 
 SYNONYMS = Path(__file__).parent / "prompts" / "synonyms.txt"
-"""One label a line, `label: word, word`: COCO's, with the other words of everyday texts; not `orange`, a colour more often."""
+"""One label a line, `label: word, word`: COCO's with other words of everyday texts, but not `orange`, mostly a colour."""
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _DENIALS = {
