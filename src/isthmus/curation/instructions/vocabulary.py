@@ -8,7 +8,7 @@ from typing import final
 from isthmus.core.errors import DataError
 
 SYNONYMS = Path(__file__).parent / "prompts" / "synonyms.txt"
-"""One label a line, `label: word, word`: COCO's with other words of everyday texts, but not `orange`, mostly a colour."""
+"""One label a line, `label: word, word`: COCO's with other words for them; not `orange`, which mostly is a colour."""
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _DENIALS = {
