@@ -244,6 +244,7 @@ def test_what_is_wrong_is_one_sentence(run: Path, runs: small.Runs, photos: Path
     assert "there is no captioner" in refused(2, photos, *told(run)[:4], "--out", out)
     assert "expected i/n" in refused(2, photos, *told(run), "--out", out, "--shard", "3/2")
     assert "--threshold is nan" in refused(2, photos, *told(run), "--out", out, "--threshold", "nan")
+    assert "which is only read" in refused(2, photos, *told(run), "--out", photos / "out")
     assert "neither a folder" in refused(3, tmp_path / "nothing", *told(run), "--out", out)
     assert not out.exists()
     assert "none of" in refused(3, photos, *told(run), "--threshold", "1.1", "--out", out)
