@@ -1,6 +1,8 @@
 """What becomes of replies: each check has rows that pass and rows that fail it, and the shipped examples pass them all."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from isthmus.config.instructions import KINDS
 from isthmus.core.errors import DataError
 from isthmus.curation.instructions.checks import Rejected, checked
 from isthmus.curation.instructions.facts import Facts, Labelled
-from isthmus.curation.instructions.prompts import Prompts
+from isthmus.curation.instructions.prompts import SHIPPED, Prompts
 from isthmus.curation.instructions.rows import Rows, assemble, usable
 from isthmus.curation.instructions.vocabulary import Vocabulary, plural, read_synonyms
 from isthmus.curation.instructions.writer import Reply, Request
@@ -170,6 +172,29 @@ def test_the_shipped_examples_pass_their_own_checks() -> None:
             found = checked(Reply(text=example.reply), example.facts, Vocabulary(labels, read_synonyms()))
             assert not isinstance(found, Rejected), (kind, found)
     assert len(set(prompts.detail_questions)) == len(prompts.detail_questions) >= 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "turns", "says"),
+    [
+        ("conversation", None, "no list 'turns'"),
+        ("detail", [], "no list 'turns'"),
+        ("detail", "What?", "no list 'turns'"),
+        ("reasoning", [{"question": "Why?"}], "without the texts 'question' and 'answer'"),
+        ("reasoning", [{"question": "Why\u2028so?", "answer": "So."}], ""),  # a line to some, not to JSON
+    ],
+)
+def test_an_example_without_questions_and_answers_is_refused(
+    kind: str, turns: object, says: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "prompts")
+    row = {"image": "a.jpg", "captions": ["A dog."], "boxes": [], "turns": turns}
+    (folder / f"{kind}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not says:
+        assert Prompts.read(folder).examples["reasoning"][0].reply == json.dumps({"turns": turns})
+        return
+    with pytest.raises(DataError, match=rf"{kind}\.jsonl line 1 is no example: .*{says}"):
+        Prompts.read(folder)
 
 
 def bad(**changes: object) -> Facts:
