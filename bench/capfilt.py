@@ -60,7 +60,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/capfilt"), help="where runs are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--exchanged", type=float, default=0.4, help="share of the captions that are wrong")
-    parser.add_argument("--steps", type=int, default=600, help="of each model that learns from 5,000 photos")
+    parser.add_argument("--steps", type=int, default=600, help="of what captioner and filter start from")
+    parser.add_argument("--student-steps", type=int, default=400, help="of each new model")
     parser.add_argument(
         "--tuned", type=int, default=160, help="steps of captioner and filter on clean photos"
     )
@@ -106,7 +107,7 @@ def _photos(given: argparse.Namespace) -> str:
 
 def _student(arm: str, seed: int, bootstrap: RunDirectory, given: argparse.Namespace) -> dict[str, Any]:
     """A new model of one arm, trained and judged, or what an earlier call found."""
-    changes = [f"seed={seed}", f"stages.pretrain.steps={given.steps}"]
+    changes = [f"seed={seed}", f"stages.pretrain.steps={given.student_steps}"]
     if arm in FILTERED:
         pairs = bootstrap.stage(FILTERED[arm]).resolve() / "pairs-*.tar"
         changes.append(f"data.train.files={pairs}")

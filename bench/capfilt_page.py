@@ -58,7 +58,7 @@ def make_page(seeds: Sequence[Seed], arms: Sequence[str], given: argparse.Namesp
     page.say(*_kept(seeds))
     page.head("What the captions teach a new model")
     page.say(
-        f"`flickr8k/capfilt_student`, {given.steps} steps of 64 captions for every arm, judged on",
+        f"`flickr8k/capfilt_student`, {given.student_steps} steps of 64 captions for every arm, judged on",
         "the test photos" if given.limit is None else f"{given.limit} test photos",
         "and the first caption of each, by contrast alone for retrieval; captions are written greedily.",
         "Each cell is the mean of the seeds with the mean ends of their 95% intervals over test photos, then the",

@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+import best_page
 import caption_page
 import retrieval_page
 import torch
@@ -26,15 +27,20 @@ def main() -> int:
     parser.add_argument(
         "--split", choices=("val", "test"), default="test", help="test by default; choose on val"
     )
+    parser.add_argument(
+        "--against", nargs="+", type=Path, default=[], help="retrieval: other runs, on a page that compares"
+    )
     parser.add_argument("--threads", type=int, default=None, help="processor threads; all cores by default")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     try:
-        made = (retrieval_page if given.task == "retrieval" else caption_page).make(
-            given.runs, split=given.split
-        )
+        if given.against:
+            made = best_page.make(given.runs, given.against, split=given.split)
+        else:
+            page = retrieval_page if given.task == "retrieval" else caption_page
+            made = page.make(given.runs, split=given.split)
     except IsthmusError as error:
         print(error, file=sys.stderr)
         return error.exit_code

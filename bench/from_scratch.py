@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from results import Page
-from retrieval_page import DIRECTIONS, Judged, as_json, cells, judge_run, one_way, points, row_of, spreads
+from retrieval_page import DIRECTIONS, Judged, as_json, cells, differences, judge_run, points, row_of, spreads
 
 from isthmus.config.load import load_recipe, recipe_hash
 from isthmus.core.errors import IsthmusError
@@ -27,7 +27,6 @@ from isthmus.core.randomness import seed_of
 from isthmus.data.samples import Source
 from isthmus.evaluation.controls import shuffled
 from isthmus.evaluation.retrieval import RECALLS, Retrieval
-from isthmus.evaluation.statistics import Difference, paired_difference
 from isthmus.run.directory import RunDirectory
 from isthmus.run.floor import Side, rank_by_ridge, small_pixels
 from isthmus.run.load import load
@@ -142,7 +141,7 @@ def _page(
     page.table(
         columns[:-1],
         [
-            [f"{ARMS[one]} − {ARMS[other]}", *map(points, _differences(judged[one], judged[other]))]
+            [f"{ARMS[one]} − {ARMS[other]}", *map(points, differences(judged[one], judged[other]))]
             for one, other in pairs
         ],
     )
@@ -153,19 +152,6 @@ def _page(
             f"(at least {CLIP_FACTOR['must']} was asked, {CLIP_FACTOR['goal']} hoped for).",
         )
     return page
-
-
-def _differences(runs: Sequence[Judged], others: Sequence[Judged]) -> list[Difference]:
-    """Share of seeds that hit, query by query, of one arm minus another's, ordered as `cells`."""
-    found = []
-    for way in DIRECTIONS:
-        for k in RECALLS:
-            hits, other = (
-                np.mean([one_way(one.real, way).hits(k) for one in group], axis=0) for group in (runs, others)
-            )
-            photos = one_way(runs[0].real, way).photos.tolist()
-            found.append(paired_difference(hits, other, generator=np.random.default_rng(0), clusters=photos))
-    return found
 
 
 def _data(judged: Mapping[str, Sequence[Judged]], floors: Mapping[str, Retrieval]) -> dict[str, Any]:
@@ -185,7 +171,7 @@ def _data(judged: Mapping[str, Sequence[Judged]], floors: Mapping[str, Retrieval
         },
         "floors": {name: as_json(one) for name, one in floors.items()},
         "differences": {
-            f"{one} minus {other}": [found.to_json() for found in _differences(judged[one], judged[other])]
+            f"{one} minus {other}": [found.to_json() for found in differences(judged[one], judged[other])]
             for one, other in COMPARED
             if one in judged and other in judged
         },

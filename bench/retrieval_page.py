@@ -46,24 +46,29 @@ def make(runs: Sequence[Path], *, split: str) -> Path:
         UsageError: The runs do not look at the same pictures through the same encoder.
     """
     opened = [load(run, RunOptions()) for run in runs]
-    _check_alike(opened)
+    check_alike(opened)
     judged = [judge_run(loaded, split) for loaded in opened]
     first = opened[0]
     train, asked = (first.workshop.source(_source_name(first, which)) for which in ("train", split))
     floors = measure_floors(first, train, asked, seed=_SEED)
-    differences = _differences(judged, floors)
+    above = _differences(judged, floors)
     page = Page(
         f"Retrieval on Flickr8k ({split}, {len(asked):,} photos)",
         f"python bench/flickr8k.py retrieval {' '.join(named(run) for run in runs)} --split {split}",
     )
-    _write_page(page, judged, floors, differences)
+    _write_page(page, judged, floors, above)
     return page.write(
         "flickr8k-retrieval" if split == "test" else f"flickr8k-retrieval-{split}",
-        _data(judged, floors, differences) | {"split": split, "n": len(asked)},
+        _data(judged, floors, above) | {"split": split, "n": len(asked)},
     )
 
 
-def _check_alike(opened: Sequence[LoadedRun]) -> None:
+def check_alike(opened: Sequence[LoadedRun]) -> None:
+    """Refuse runs that differ in more than their seeds.
+
+    Raises:
+        UsageError: They do.
+    """
     first = opened[0].workshop.recipe
     for other in (loaded.workshop.recipe for loaded in opened[1:]):
         same = {"seed": first.seed}
@@ -119,7 +124,9 @@ def _differences(judged: Sequence[Judged], floors: Floors) -> dict[str, dict[str
         rows = {
             one.name: _each(lambda way, k, one=one, floor=floor: _pair(one, floor, way, k)) for one in judged
         }
-        rows["mean"] = _each(lambda way, k, floor=floor: _pair_mean(judged, floor, way, k))
+        rows["mean"] = _each(
+            lambda way, k, floor=floor: _pair_mean([one.real for one in judged], [floor], way, k)
+        )
         result[name] = rows
     return result
 
@@ -133,16 +140,23 @@ def _pair(one: Judged, floor: Retrieval, way: str, k: int) -> Difference:
     return compare_recall(one_way(one.real, way), one_way(floor, way), k, generator=generator)
 
 
-def _pair_mean(judged: Sequence[Judged], floor: Retrieval, way: str, k: int) -> Difference:
-    """The share of runs that hit, query by query, against the floor."""
-    hits = np.mean([one_way(one.real, way).hits(k) for one in judged], axis=0)
-    other = one_way(floor, way)
-    generator = np.random.default_rng(_SEED)
-    return paired_difference(hits, other.hits(k), generator=generator, clusters=other.photos.tolist())
+def _pair_mean(judged: Sequence[Retrieval], others: Sequence[Retrieval], way: str, k: int) -> Difference:
+    """The share of some that hit, query by query, against the share of others."""
+    hits, other = (
+        np.mean([one_way(one, way).hits(k) for one in group], axis=0) for group in (judged, others)
+    )
+    photos = one_way(others[0], way).photos.tolist()
+    return paired_difference(hits, other, generator=np.random.default_rng(_SEED), clusters=photos)
+
+
+def differences(runs: Sequence[Judged], others: Sequence[Judged]) -> list[Difference]:
+    """Share of runs that hit, query by query, minus that of other runs, ordered as `cells`."""
+    real, other = ([one.real for one in group] for group in (runs, others))
+    return _each(lambda way, k: _pair_mean(real, other, way, k))
 
 
 def _write_page(
-    page: Page, judged: Sequence[Judged], floors: Floors, differences: dict[str, dict[str, list[Difference]]]
+    page: Page, judged: Sequence[Judged], floors: Floors, above: dict[str, dict[str, list[Difference]]]
 ) -> None:
     columns = ["recall, %", *[f"{text} R@{k}" for text in DIRECTIONS.values() for k in RECALLS]]
     means = np.mean([cells(one.real) for one in judged], axis=0)
@@ -174,7 +188,7 @@ def _write_page(
         ("ridge_plain_idf", "ridge with ln(n/df), the stronger one"),
     ):
         page.head(f"Run minus {title}, paired, with 95% intervals (percentage points)")
-        rows = differences[floor]
+        rows = above[floor]
         labels = {one.name: f"seed {one.seed}" for one in judged} | {"mean": "mean over seeds"}
         page.table(columns, [[labels[name], *map(points, found)] for name, found in rows.items()])
         page.say(_verdict(found for name, found in rows.items() if name != "mean"))
@@ -216,7 +230,7 @@ def _verdict(rows: Iterable[list[Difference]]) -> str:
 
 
 def _data(
-    judged: Sequence[Judged], floors: Floors, differences: dict[str, dict[str, list[Difference]]]
+    judged: Sequence[Judged], floors: Floors, above: dict[str, dict[str, list[Difference]]]
 ) -> dict[str, Any]:
     order = [f"{way}.recall_at_{k}" for way in DIRECTIONS for k in RECALLS]
     found = [spread(values) for values in np.transpose([cells(one.real) for one in judged])]
@@ -244,7 +258,7 @@ def _data(
                 name: {metric: value.to_json() for metric, value in zip(order, values, strict=True)}
                 for name, values in rows.items()
             }
-            for floor, rows in differences.items()
+            for floor, rows in above.items()
         },
         "goals": {
             f"{way}.recall_at_{k}": goal

@@ -94,8 +94,12 @@ def test_a_picture_that_is_there_twice_is_no_wrong_one() -> None:
         Matching(model)(*pairs_of(2, image_ids=("same", "same")), NOW)
 
 
-def test_wrong_ones_are_drawn_in_proportion_to_the_softmax_of_similarities() -> None:
-    """Text 0 is as near to picture 1 as 0.5, times a scale of 6: picture 1 is drawn e^3 / (e^3 + 2) of the time."""
+@pytest.mark.parametrize("hardness", [1.0, 0.5, 0.0])
+def test_wrong_ones_are_drawn_in_proportion_to_the_softmax_of_similarities(hardness: float) -> None:
+    """Text 0 is as near to picture 1 as 0.5, times a scale of 6: picture 1 is drawn e^3 / (e^3 + 2) of the time.
+
+    With less hardness its power is less; with none it is drawn as often as each of the two others.
+    """
     encoded, batch = pairs_of(4)
     assert encoded.text_vectors is not None
     vectors = encoded.text_vectors.clone()
@@ -105,9 +109,8 @@ def test_wrong_ones_are_drawn_in_proportion_to_the_softmax_of_similarities() -> 
     torch.manual_seed(0)
     drawn = []
     for _ in range(400):
-        Matching(model).pairs(near, batch)
-        drawn.append(int(Matching(model).pairs(near, batch).images[4]))
-    share = math.exp(3) / (math.exp(3) + 2)
+        drawn.append(int(Matching(model, hardness=hardness).pairs(near, batch).images[4]))
+    share = math.exp(3 * hardness) / (math.exp(3 * hardness) + 2)
     assert drawn.count(1) / 400 == pytest.approx(share, abs=4 * (share * (1 - share) / 400) ** 0.5)
 
 

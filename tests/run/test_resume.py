@@ -191,3 +191,15 @@ def test_a_recipe_changed_by_hand_is_refused(recipes: Path, tmp_path: Path) -> N
     refused = small.isthmus("train", recipes / "alone.yaml", "--out", run, "--resume")
     assert refused.code == 4
     assert "changed" in refused.sentence
+
+
+def test_resuming_where_nothing_is_says_that_a_new_run_begins(
+    recipes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run = tmp_path / "run"
+    _finish(recipes / "own.yaml", run)
+    assert f"{run} holds no run to go on with; a new one begins" in caplog.text
+    caplog.clear()
+    _finish(recipes / "own.yaml", run)
+    assert "a new one begins" not in caplog.text

@@ -18,6 +18,7 @@ from isthmus.core.errors import RecipeError
 from isthmus.data.text import pad_id_of
 from isthmus.data.vocabulary import Tokenizer
 from isthmus.models.dual_encoder import DualEncoder as DualEncoderModel
+from isthmus.nn.members import Members
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.language.pretrained_text import PretrainedTextEncoder, load_text_network
 from isthmus.parts.language.text_encoder import TextEncoder, TokenIds
@@ -37,10 +38,18 @@ def build_dual_encoder(
         MachineError: A checkpoint is not on this machine and the network is not allowed.
     """
     vision = build_vision(config.vision, origin, frozen="vision" in frozen)
+    members = range(config.members)
+    heads = [
+        _image_head(config.image_head, config.vision, built=vision, embed_dim=config.embed_dim)
+        for _ in members
+    ]
+    texts = [
+        _text_encoder(config.text, origin, embed_dim=config.embed_dim, tokenizer=tokenizer) for _ in members
+    ]
     model = DualEncoderModel(
         vision=vision,
-        image_head=_image_head(config.image_head, config.vision, built=vision, embed_dim=config.embed_dim),
-        text=_text_encoder(config.text, origin, embed_dim=config.embed_dim, tokenizer=tokenizer),
+        image_head=Members(heads) if len(heads) > 1 else heads[0],
+        text=Members(texts) if len(texts) > 1 else texts[0],
         scale_init=config.scale_init,
         bias_init=config.bias_init,
     )

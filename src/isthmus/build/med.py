@@ -32,7 +32,13 @@ def build_med(config: Med, origin: Origin, *, tokenizer: Tokenizer | None, froze
     )
     model = MedModule(
         vision=vision,
-        text=MedText(vocabulary=known + 2, context=said.positions, vision_width=vision.width, shape=shape),
+        text=MedText(
+            vocabulary=known + 2,
+            context=said.positions,
+            vision_width=vision.width,
+            shape=shape,
+            vision_norm=config.vision_norm,
+        ),
         encoder=MedEncoder(shape=shape),
         decoder=MedDecoder(shape=shape, vocabulary=known + 2),
         heads=PairHeads(

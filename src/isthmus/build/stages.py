@@ -15,6 +15,7 @@ from isthmus.core.protocols import Captions, Contrasts, Matches, Objective, Pred
 from isthmus.data.rows import WORDS_ONLY
 from isthmus.data.stream import StreamOptions
 from isthmus.data.views import Augmentation
+from isthmus.models.dual_encoder import DualEncoder
 from isthmus.models.masked_image_model import MaskedImageModel
 from isthmus.models.med import Med
 from isthmus.models.model import Model
@@ -140,11 +141,12 @@ def _objective(name: ObjectiveName, stage: TrainStage, model: Model) -> Objectiv
                 return MomentumContrastive(candidate)
             if not isinstance(candidate, Contrasts):
                 raise _unfit(name, stage, model)
-            return Contrastive(candidate, label_smoothing=stage.label_smoothing)
+            members = candidate.num_members if isinstance(candidate, DualEncoder) else 1
+            return Contrastive(candidate, label_smoothing=stage.label_smoothing, num_members=members)
         case "matching":
             if not isinstance(candidate, Matches):
                 raise _unfit(name, stage, model)
-            return Matching(candidate)
+            return Matching(candidate, hardness=stage.hardness)
         case "captioning":
             if not isinstance(candidate, Captions):
                 raise _unfit(name, stage, model)

@@ -18,6 +18,7 @@ from isthmus.data.preprocessor import processor_of_folder
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.vision.encoder import VisionEncoder
 from isthmus.parts.vision.pretrained import ConvolutionalEncoder, load_vision_encoder, mark_regions
+from isthmus.parts.vision.views import ViewsEncoder
 from isthmus.parts.vision.vit import ViT, ViTForm
 from isthmus.training.state import mismatches
 
@@ -136,7 +137,19 @@ def _pretrained(config: PretrainedVision, origin: Origin, *, frozen: bool) -> Vi
             mark_regions(encoder)
     if frozen and isinstance(encoder, ConvolutionalEncoder) and not origin.random:
         encoder.make_fast()
-    return encoder
+    return _seen_in_views(config, encoder)
+
+
+def _seen_in_views(config: PretrainedVision, encoder: VisionEncoder) -> VisionEncoder:
+    """The encoder, or one that sees each picture several times."""
+    if config.enlarged is not None and not isinstance(encoder, ConvolutionalEncoder):
+        raise RecipeError(
+            f"model.vision.enlarged: found {config.enlarged}, but '{config.name}' is a transformer with positions for "
+            "one size; only convolutional encoders see enlarged pictures, so use enlarged: null"
+        )
+    if not config.mirrored and config.enlarged is None:
+        return encoder
+    return ViewsEncoder(encoder=encoder, mirrored=config.mirrored, enlarged=config.enlarged)
 
 
 def build_image_processor(config: Vision | VisualTokenizer, origin: Origin) -> ImageProcessor:

@@ -125,6 +125,9 @@ class DualEncoder(ModelSettings):
     bias_init: float | None = None
     """What is added to scaled similarities at the start, for the objective `sigmoid` (-10 in SigLIP); learned in the
     part `scale`; null: nothing is added."""
+    members: Count = 1
+    """Image heads and text encoders that learn side by side, each from its own random start, on the same encoder; their
+    similarities are averaged (deep ensemble, Lakshminarayanan et al., 2017)."""
     weights: str | None = None
     """A published CLIP, SigLIP or LiT that all parts start from: a Hugging Face folder or hub name, a `.safetensors`
     file with OpenAI's and open_clip's keys, or a big_vision `.npz`; null: random."""
@@ -156,6 +159,9 @@ class DualEncoder(ModelSettings):
         if self.weights is not None and vit is None:
             allowed = "null, because these weights fill a vision encoder of kind vit; a pretrained one brings its own"
             mistakes.append(Mistake(path=("weights",), found=f"'{self.weights}'", allowed=allowed))
+        if self.weights is not None and self.members > 1:
+            allowed = "1, because published weights fill one image head and one text encoder"
+            mistakes.append(Mistake(path=("members",), found=str(self.members), allowed=allowed))
         if self.weights is not None and isinstance(self.text, PretrainedText):
             allowed = (
                 "null, because these weights fill a text encoder of kind transformer; a BERT has its own"

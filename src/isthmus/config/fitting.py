@@ -208,6 +208,7 @@ def _stage(
     yield from _sigmoid(path, stage, model)
     yield from fitting_dual.views(path, stage, stores_features=stores_features)
     yield from fitting_dual.regions(path, stage, model)
+    yield from fitting_dual.members(path, stage, model)
     if "language" in stage.train and _is_quantized(model):
         allowed = "lora and other parts, because model.language.quantize keeps the language model in 4 bits"
         place = (*path, "train", stage.train.index("language"))

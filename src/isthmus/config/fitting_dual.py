@@ -55,6 +55,15 @@ def regions(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Ite
         yield Mistake(path=(*path, "whole"), found=f"{stage.whole:g}", allowed=allowed)
 
 
+def members(path: tuple[str | int, ...], stage: TrainStage, model: Model) -> Iterator[Mistake]:
+    """What is wrong with what an ensemble learns by."""
+    if isinstance(model, DualEncoder) and model.members > 1 and "sigmoid" in stage.objective:
+        allowed = (
+            "contrastive, because model.members is above 1 and only it compares each member's vectors alone"
+        )
+        yield Mistake(path=(*path, "objective"), found="'sigmoid'", allowed=allowed)
+
+
 def judged(model: Model, evaluation: Evaluation) -> Iterator[Mistake]:
     """What is wrong with how classes or regions are judged."""
     if evaluation.task == "regions" and isinstance(model, DualEncoder) and not model.marks_regions:

@@ -61,6 +61,9 @@ class Med(ModelSettings):
     """Image to patches."""
     text: MedText
     """The words: part `text`, with self-attention apart in `encoder` and `decoder`."""
+    vision_norm: Literal["token", "channel", "none"] = "none"
+    """What stands between a picture's tokens and cross-attention: a layer norm on each token, zero mean and unit spread
+    of each channel over the pictures, which a convolutional encoder wants, or none, because the encoder has its own."""
     pool: Literal["first", "mean"] = "first"
     """Which vector of a picture is compared with texts: its first token's, which is CLS where `vision.features` is
     `all`, or the mean over all tokens."""

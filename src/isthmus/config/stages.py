@@ -114,6 +114,9 @@ class TrainStage(Settings):
     """Objectives and their weights."""
     label_smoothing: Fraction = 0.0
     """Share of each target that is spread evenly over all choices."""
+    hardness: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """How strongly the objective `matching` prefers wrong pairs that look alike: 1 draws them in proportion to the
+    softmax of scaled similarities (Li et al., 2021), 0 draws all evenly; between, similarities count for less."""
     data: str
     """The source it learns from."""
     rows: Rows
@@ -165,6 +168,9 @@ class TrainStage(Settings):
                 path = ("optimizer", setting, name)
                 allowed = f"parts this stage trains: {', '.join(self.train)}"
                 mistakes.append(Mistake(path=path, found=f"'{name}'", allowed=allowed, choices=self.train))
+        if self.hardness < 1.0 and "matching" not in self.objective:
+            allowed = "1.0, because only the objective matching draws wrong pairs"
+            mistakes.append(Mistake(path=("hardness",), found=f"{self.hardness:g}", allowed=allowed))
         refuse(mistakes)
         return self
 

@@ -33,12 +33,23 @@ class PretrainedVision(Settings):
     joined: Annotated[tuple[int, ...], Field(strict=False)] = ()
     """Layers of a convolutional network (0 the first) whose outputs are joined to the last one's, averaged over the
     pixels of each grid position."""
+    mirrored: bool = False
+    """Whether the mirrored picture's patches follow the picture's own."""
+    enlarged: Count | None = None
+    """Side in pixels to which the picture is enlarged for more patches, which follow the others; null: it is not."""
     final_norm: bool = True
     """Whether the model's own last normalisation is applied to them; false at every layer but the last."""
     alpha: bool = False
     """Whether a fourth channel, at first without effect, marks the region that is meant (Alpha-CLIP); part `alpha`."""
     resize: Resize | None = None
     """How pictures get the right size; null: as the model's preprocessor file says."""
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Self:
+        if self.features != "patches" and (self.mirrored or self.enlarged is not None):
+            allowed = "patches, because mirrored and enlarged views add patches and nothing else"
+            refuse([Mistake(path=("features",), found=f"'{self.features}'", allowed=allowed)])
+        return self
 
 
 class VitVision(Settings):

@@ -13,6 +13,7 @@ from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded, Progress
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
+from isthmus.nn.members import Members
 from isthmus.parts.language.pretrained_text import PretrainedTextEncoder
 from isthmus.parts.language.text_encoder import TextEncoder
 from isthmus.parts.vision.encoder import VisionEncoder
@@ -50,8 +51,8 @@ class DualEncoder(Model):
         self,
         *,
         vision: VisionEncoder,
-        image_head: ImageHead | MapHead,
-        text: TextEncoder | PretrainedTextEncoder,
+        image_head: ImageHead | MapHead | Members,
+        text: TextEncoder | PretrainedTextEncoder | Members,
         scale_init: float = 1 / 0.07,
         bias_init: float | None = None,
     ) -> None:
@@ -59,8 +60,8 @@ class DualEncoder(Model):
 
         Args:
             vision: From pixels to patches; frozen in locked-image tuning (Zhai et al., 2022).
-            image_head: From patches to one vector.
-            text: From token ids to one vector of the same size.
+            image_head: From patches to one vector, or several heads whose vectors are joined.
+            text: From token ids to one vector of the same size, or as many text encoders as there are heads.
             scale_init: First factor on similarities.
             bias_init: First addend to scaled similarities; None: nothing is added.
         """
@@ -69,6 +70,7 @@ class DualEncoder(Model):
         self.image_head = image_head
         self.text = text
         self.scale = Scale(start=scale_init, bias=bias_init)
+        self.num_members = len(image_head.networks) if isinstance(image_head, Members) else 1
 
     def parts(self) -> dict[str, nn.Module]:
         """`vision`, `alpha` inside it where regions are marked, `image_head`, `text`, `scale`."""

@@ -4,7 +4,7 @@ from typing import final
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,10 +25,18 @@ from isthmus.objectives.representations import (
 class Contrastive:
     """Each picture must find its text among all texts of the batch, and each text its picture."""
 
-    def __init__(self, model: Contrasts, *, label_smoothing: float = 0.0) -> None:
-        """Read the scale from `model`; `label_smoothing` spreads this fraction evenly over the batch."""
+    def __init__(self, model: Contrasts, *, label_smoothing: float = 0.0, num_members: int = 1) -> None:
+        """Compare what a model gives.
+
+        Args:
+            model: Has the scale.
+            label_smoothing: Fraction of each target that is spread evenly over the batch.
+            num_members: Vectors of unit length that each vector joins; each is compared with its own kind alone, and
+                the loss is their mean, so that the members of an ensemble do not lean on each other.
+        """
         self.model = model
         self.label_smoothing = label_smoothing
+        self.num_members = num_members
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Rows."""
@@ -56,11 +64,23 @@ class Contrastive:
             ValueError: The batch has a single picture.
         """
         check_size(representations)
-        views, texts, own = (
-            representations.image_views,
-            representations.text_vectors,
-            representations.image_of_text,
-        )
+        views = representations.image_views.chunk(self.num_members, dim=-1)
+        texts = representations.text_vectors.chunk(self.num_members, dim=-1)
+        own, norm = representations.image_of_text, self.num_members**0.5
+        shares = [
+            self._compared(norm * seen, norm * said, own, block)
+            for seen, said in zip(views, texts, strict=True)
+        ]
+        return torch.stack(shares).mean()
+
+    def _compared(
+        self,
+        views: Float[Tensor, "image view dim"],
+        texts: Float[Tensor, "text dim"],
+        own: Int[Tensor, " text"],
+        block: Block,
+    ) -> Float[Tensor, ""]:
+        """The same of unit vectors."""
         scale = self.model.logit_scale()
         to_text = scale * similarities(views[block.images], texts)
         to_image = scale * similarities(views, texts[block.texts])

@@ -32,9 +32,16 @@ class Matching:
     that says the same word for word belongs, too.
     """
 
-    def __init__(self, model: Matches) -> None:
-        """Ask `model` for similarities' scale and for logits."""
+    def __init__(self, model: Matches, *, hardness: float = 1.0) -> None:
+        """Ask a model which pairs match.
+
+        Args:
+            model: Gives similarities' scale and logits.
+            hardness: What scaled similarities are multiplied by before wrong pairs are drawn: 1 as published; 0 draws
+                all evenly, and a model that begins from random weights learns sooner from that.
+        """
         self.model = model
+        self.hardness = hardness
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """Pairs."""
@@ -65,7 +72,7 @@ class Matching:
                 "a matching batch needs a wrong picture for every text and a wrong text for every picture; use at "
                 "least 2 different pictures"
             )
-        logits = (scores.float() * self.model.logit_scale()).masked_fill(~wrong, -torch.inf)
+        logits = (self.hardness * scores.float() * self.model.logit_scale()).masked_fill(~wrong, -torch.inf)
         images = rearrange(torch.multinomial(logits.softmax(dim=0).T, 1), "text 1 -> text")
         texts = rearrange(torch.multinomial(logits.softmax(dim=1), 1), "image 1 -> image")
         every_text = torch.arange(num_texts, device=own.device)

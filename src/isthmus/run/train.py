@@ -76,6 +76,8 @@ def train(
                 return _run_stages(recipe, directory, silent)
         directory.make()
         with DirectoryLock(out):
+            if resume and not directory.recipe_file.is_file():
+                _LOG.info("%s holds no run to go on with; a new one begins", out)
             directory.begin(recipe, resume=resume)
             return _run_stages(recipe, directory, sitting)
 

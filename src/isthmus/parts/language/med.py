@@ -22,6 +22,7 @@ from isthmus.nn.post_norm import (
     num_tokens,
     start,
 )
+from isthmus.nn.token_norm import Norm, token_norm
 from isthmus.parts.language.words import placed, word_head
 
 
@@ -88,7 +89,15 @@ class MedDecoder(nn.Module):
 class MedText(nn.Module):
     """What encoder and decoder share: words, cross-attention, feed-forwards."""
 
-    def __init__(self, *, vocabulary: int, context: int, vision_width: int, shape: MedShape) -> None:
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        context: int,
+        vision_width: int,
+        shape: MedShape,
+        vision_norm: Norm = "none",
+    ) -> None:
         """Build it.
 
         Args:
@@ -96,9 +105,11 @@ class MedText(nn.Module):
             context: Largest number of words.
             vision_width: Size of the pictures' tokens.
             shape: Sizes of the layers.
+            vision_norm: What stands between a picture's tokens and cross-attention.
         """
         super().__init__()
         self.shape = shape
+        self.vision_norm = token_norm(vision_norm, vision_width)
         self.words = nn.Embedding(vocabulary, shape.width)
         self.positions = nn.Embedding(context, shape.width)
         self.norm = nn.LayerNorm(shape.width, eps=NORM_EPS)
@@ -112,7 +123,8 @@ class MedText(nn.Module):
 
     def look(self, patches: Float[Tensor, "image patch vision_dim"]) -> list[KeysValues]:
         """What words can read of pictures in each layer."""
-        return [attention.keys_and_values(patches) for attention in _typed(self.cross_attentions)]
+        seen = self.vision_norm(patches)
+        return [attention.keys_and_values(seen) for attention in _typed(self.cross_attentions)]
 
     def forward(
         self,

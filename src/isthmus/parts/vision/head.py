@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from isthmus.nn.attention import CrossAttention
 from isthmus.nn.feed_forward import activation_of
 from isthmus.nn.pooling import AttentionPool, masked_mean
+from isthmus.nn.token_norm import Norm, token_norm
 from isthmus.nn.transformer import TransformerShape
 
 Pooling = Literal["mean", "first", "attention", "mean_attention"]
-Norm = Literal["token", "channel", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class ImageHead(nn.Module):
         dropout: HeadDropout | None = None,
     ) -> None:
         super().__init__()
-        self.norm_kind: Norm = norm
-        self.norm = _norm(norm, vision_width)
+        self.norm = token_norm(norm, vision_width)
         self.pooling: Pooling = pooling
         self.attention = (
             AttentionPool(width=vision_width, num_heads=num_heads) if "attention" in pooling else None
@@ -64,7 +63,7 @@ class ImageHead(nn.Module):
 
     def forward(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image vector"]:
         """One vector a picture, not yet of unit length."""
-        tokens = self._normalised(patches)
+        tokens = self.norm(patches)
         mask = self._kept(tokens)
         pooled: list[Tensor] = []
         if self.pooling == "first":
@@ -82,12 +81,6 @@ class ImageHead(nn.Module):
         vector = self.projection(rearrange(joined, "image part dim -> image (part dim)"))
         return self.drop_output(vector)
 
-    def _normalised(self, patches: Float[Tensor, "image patch dim"]) -> Float[Tensor, "image patch dim"]:
-        if self.norm_kind != "channel":
-            return self.norm(patches)
-        flat = self.norm(rearrange(patches, "image patch dim -> (image patch) dim"))
-        return rearrange(flat, "(image patch) dim -> image patch dim", image=patches.shape[0])
-
     def _kept(self, tokens: Float[Tensor, "image patch dim"]) -> Bool[Tensor, "image patch"]:
         """Which patches are looked at; each picture loses its own share, on average `patches`."""
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
@@ -96,16 +89,6 @@ class ImageHead(nn.Module):
             mask = torch.rand(tokens.shape[:2], device=tokens.device) >= share
             mask[:, 0] |= ~mask.any(dim=1)
         return mask
-
-
-def _norm(kind: Norm, width: int) -> nn.Module:
-    match kind:
-        case "token":
-            return nn.LayerNorm(width)
-        case "channel":
-            return nn.BatchNorm1d(width, affine=False)
-        case "none":
-            return nn.Identity()
 
 
 class MapHead(nn.Module):
