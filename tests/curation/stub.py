@@ -10,13 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the server does with one request: wait, then send a status, headers and a body, or only a part of it."""
+    """What the server does with one request: wait, then send a status, headers and a body, or less of it than the headers say."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     wait_s: float = 0.0
-    cut: int | None = None
 
 
 Behave = Callable[[int, dict[str, Any]], Answer]
@@ -47,7 +46,7 @@ class Stub:
                     for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    self.wfile.write(answer.body[: answer.cut])
+                    self.wfile.write(answer.body)
                 except OSError:
                     self.close_connection = True  # the client did not wait
 

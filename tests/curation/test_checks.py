@@ -1,6 +1,8 @@
 """What becomes of replies: each check has rows that pass and rows that fail it, and the shipped examples pass them all."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from isthmus.config.instructions import KINDS
 from isthmus.core.errors import DataError
 from isthmus.curation.instructions.checks import Rejected, checked
 from isthmus.curation.instructions.facts import Facts, Labelled
-from isthmus.curation.instructions.prompts import Prompts
+from isthmus.curation.instructions.prompts import SHIPPED, Prompts
 from isthmus.curation.instructions.rows import Rows, assemble, usable
 from isthmus.curation.instructions.vocabulary import Vocabulary, plural, read_synonyms
 from isthmus.curation.instructions.writer import Reply, Request
@@ -115,6 +117,28 @@ def test_only_things_with_a_box_are_named(
     assert (found.found if isinstance(found, Rejected) else "") == expected
 
 
+@pytest.mark.parametrize(
+    ("labels", "answer", "expected"),
+    [
+        (["dog"], "A dog and a zebra.", "zebra"),
+        (["dog"], "A dog with an orange collar.", ""),
+        (["dog"], "A man with his dog.", ""),  # a caption says so, and boxes of the set are dogs' alone
+        (["dog", "person"], "A man with his dog.", "man"),  # another picture has a box of a person
+        (["red ring"], "A dog and a zebra.", ""),  # a world of other things
+    ],
+)
+def test_common_things_are_known_whatever_the_set_has(labels: list[str], answer: str, expected: str) -> None:
+    one = Facts(
+        id="a",
+        image="a.jpg",
+        origin="row a",
+        captions=("A man walks.",),
+        boxes=(Labelled(label=labels[0], box=WHOLE),),
+    )
+    found = checked(reply(("What is there?", answer)), one, Vocabulary(labels, read_synonyms()))
+    assert (found.found if isinstance(found, Rejected) else "") == expected
+
+
 def test_plurals() -> None:
     names = ("dog", "bus", "knife", "pony", "boy", "wine glass", "cross")
     assert list(map(plural, names)) == [
@@ -148,6 +172,29 @@ def test_the_shipped_examples_pass_their_own_checks() -> None:
             found = checked(Reply(text=example.reply), example.facts, Vocabulary(labels, read_synonyms()))
             assert not isinstance(found, Rejected), (kind, found)
     assert len(set(prompts.detail_questions)) == len(prompts.detail_questions) >= 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "turns", "says"),
+    [
+        ("conversation", None, "no list 'turns'"),
+        ("detail", [], "no list 'turns'"),
+        ("detail", "What?", "no list 'turns'"),
+        ("reasoning", [{"question": "Why?"}], "without the texts 'question' and 'answer'"),
+        ("reasoning", [{"question": "Why\u2028so?", "answer": "So."}], ""),  # a line to some, not to JSON
+    ],
+)
+def test_an_example_without_questions_and_answers_is_refused(
+    kind: str, turns: object, says: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "prompts")
+    row = {"image": "a.jpg", "captions": ["A dog."], "boxes": [], "turns": turns}
+    (folder / f"{kind}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not says:
+        assert Prompts.read(folder).examples["reasoning"][0].reply == json.dumps({"turns": turns})
+        return
+    with pytest.raises(DataError, match=rf"{kind}\.jsonl line 1 is no example: .*{says}"):
+        Prompts.read(folder)
 
 
 def bad(**changes: object) -> Facts:
@@ -184,5 +231,9 @@ def test_facts_that_nothing_true_can_be_said_of_are_skipped_and_named(found: Fac
 def test_too_many_unusable_facts_stop_before_anything_is_asked() -> None:
     with pytest.raises(DataError, match=r"2 of 3 samples .* an empty caption"):
         usable([facts("dog"), bad(captions=()), bad(captions=(), id="c")], Rows())
+    with pytest.raises(
+        DataError, match=r"the only picture cannot be written about: row 2 has an empty caption"
+    ):
+        usable([bad(captions=())], Rows())
     with pytest.raises(DataError, match="no picture to write about"):
         usable([], Rows())

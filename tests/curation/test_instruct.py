@@ -1,6 +1,7 @@
 """`isthmus curate instruct` against a server that answers well, badly, slowly, with errors and half."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from stub import Answer, Behave, Stub, said, talk, well
 from typer.testing import Result
 
 from isthmus.curation.instructions import pace
+from isthmus.curation.instructions.prompts import SHIPPED
 from isthmus.data.sources.llava import LlavaConversations
 
 Serve = Callable[[Behave], Stub]
@@ -139,6 +141,57 @@ def test_passing_trouble_is_repeated(
     assert ran.exit_code == 0, ran.output
     assert len(stub.bodies) == 5
     assert len(kept(out)) == 3
+
+
+def test_prompts_and_examples_of_one_s_own_reach_the_writer(
+    tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
+    folder, stub = tmp_path / "prompts", serve(well)
+    shutil.copytree(SHIPPED, folder)
+    (folder / "detail.txt").write_text("Say all that there is.\n")
+    example = {"image": "x.jpg", "captions": ["A cat."], "boxes": [{"label": "cat", "box": [0, 0, 0.5, 1]}]}
+    turns = [{"question": "What lies there?", "answer": "A cat."}]
+    (folder / "detail.jsonl").write_text(json.dumps(example | {"turns": turns}) + "\n")
+    (folder / "detail_questions.txt").write_text("What do you see?\n")
+    chosen = ("--prompts", folder, "--kinds", "detail")
+    out = tmp_path / "out"
+    assert instruct(table(tmp_path, 1), "--out", out, *chosen, *by(stub)).exit_code == 0
+    facts = "A dog runs past a fence with 0 posts.\nA dog in a garden.\n\ndog: [0.100, 0.200, 0.500, 0.900]"
+    assert [one["content"] for one in stub.requests[0]["messages"]] == [
+        "Say all that there is.",
+        "A cat.\n\ncat: [0.000, 0.000, 0.500, 1.000]\n\nQuestion: What lies there?",
+        json.dumps({"turns": turns}),
+        f"{facts}\n\nQuestion: What do you see?",
+    ]
+    (folder / "detail.txt").write_text("Say less.\n")
+    again = instruct(table(tmp_path, 1), "--out", out, "--resume", *chosen, *by(stub))
+    assert (again.exit_code, "was written with prompts" in again.stderr) == (4, True)
+
+
+def test_half_a_character_is_no_reason_to_end(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:
+    """JSON can spell it, in the reply and in the JSON inside the reply; no UTF-8 file can hold it."""
+    half = r'{"turns": [{"question": "What \ud83d runs?", "answer": "A dog."}]}'
+    answers = [said(half), said("A dog \ud83d runs."), talk(("What runs?", "A dog \U0001f415."))]
+    stub, out = serve(lambda number, _: answers[number]), tmp_path / "out"
+    ran = instruct(table(tmp_path, 3), "--out", out, "--kinds", "detail", "--concurrency", 1, *by(stub))
+    assert ran.exit_code == 0, ran.output
+    assert [reject["reason"] for reject in rejects(out)] == ["no JSON", "no JSON"]
+    assert [reject["reply"] for reject in rejects(out)] == [half, "A dog ? runs."]
+    assert kept(out)[0]["conversations"][1]["value"] == "A dog \U0001f415."
+
+
+@pytest.mark.parametrize("reported", ["1e999", "-5", "null", '"many"'])
+def test_tokens_that_are_no_number_are_estimated(
+    reported: str, tmp_path: Path, serve: Serve, instruct: Instruct
+) -> None:
+    def behave(number: int, request: dict[str, Any]) -> Answer:
+        text = well(number, request).body.decode()
+        return Answer(body=text.replace('"prompt_tokens": 100', f'"prompt_tokens": {reported}').encode())
+
+    stub = serve(behave)
+    ran = instruct(table(tmp_path, 1), "--out", tmp_path / "out", *by(stub), "--json")
+    characters = [sum(len(one["content"]) for one in request["messages"]) for request in stub.requests]
+    assert json.loads(ran.stdout)["tokens"] == {"in": sum(-(-count // 3) for count in characters), "out": 60}
 
 
 def test_retry_after_is_honoured(tmp_path: Path, serve: Serve, instruct: Instruct) -> None:

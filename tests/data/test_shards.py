@@ -144,6 +144,15 @@ def test_a_key_without_its_partner_is_a_bad_sample(tmp_path: Path) -> None:
         source[1]
 
 
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    """JSON can spell it, and no tokenizer takes it; a whole pair is one character."""
+    entries = {"a.png": picture(), "a.json": rb'{"caption": "\ud83d"}', "b.png": picture()}
+    source = Shards(str(write(tmp_path / "a.tar", entries | {"b.json": rb'{"caption": "\ud83d\udc15"}'})))
+    with pytest.raises(BadSample, match="no valid UTF-8 or JSON"):
+        source[0]
+    assert source[1].captions == ("\U0001f415",)
+
+
 def test_braces_and_stars(tmp_path: Path) -> None:
     for name in ("a-01.tar", "a-02.tar", "b-01.tar"):
         (tmp_path / name).touch()

@@ -115,6 +115,7 @@ def test_pictures_stay_inside_the_folder(folder: Path, name: str) -> None:
         ("t.csv", "image,caption\n", "holds no sample"),
         ("t.csv", "", "has the columns"),
         ("t.jsonl", "{]\n", "line 1 is no valid JSON"),
+        ("t.jsonl", '{"image": "a.jpg", "caption": "\\ud83d"}\n', "line 1 is no valid JSON"),
         ("t.jsonl", "\n[1]\n", "line 2 holds list"),
         ("t.jsonl", '{"image": "a.jpg"}\n', "line 1 has neither captions nor messages"),
         ("t.jsonl", '{"image": 3, "caption": "x"}\n', "images that are not a list of strings"),

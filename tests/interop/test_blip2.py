@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
 import blip2_twins
 from blip2_twins import SHAPE, WORDS
 
+from isthmus.build.model import build_model
+from isthmus.config.qformer import QFormerPretrainer as Settings
 from isthmus.core.errors import CheckpointError
 from isthmus.interop.blip2 import load_blip2, load_lavis, start_from_bert
 from isthmus.models.qformer_pretrainer import QFormerPretrainer
@@ -222,3 +224,70 @@ def test_a_bert_of_other_sizes_is_refused(folder: Path, tmp_path: Path) -> None:
         start_from_bert(
             blip2_twins.pretrainer(folder).connector, PretrainedSource(name=str(tmp_path / "bert"))
         )
+
+
+def from_recipe(folder: Path, **chosen: object) -> dict[str, Tensor]:
+    """The first stage's tensors as a recipe's model block builds them."""
+    settings = Settings.model_validate(
+        {
+            "vision": {
+                "kind": "pretrained",
+                "name": str(folder),
+                "layer": -1,
+                "features": "all",
+                "final_norm": False,
+            },
+            "connector": {
+                "queries": SHAPE.num_queries,
+                "width": SHAPE.width,
+                "layers": SHAPE.num_layers,
+                "heads": SHAPE.num_heads,
+                "ffn": SHAPE.ffn,
+                "dropout": 0.0,
+                "norm_eps": SHAPE.patch_norm_eps,
+                "bert": chosen.get("bert"),
+            },
+            "text": {
+                "tokenizer": {"kind": "trained", "data": "none", "vocabulary": WORDS - 1},
+                "context": 12,
+                "positions": 12,
+            },
+            "embed_dim": 8,
+            "weights": chosen.get("weights"),
+        }
+    )
+    return build_model(settings).state_dict()
+
+
+@pytest.mark.parametrize("layout", ["hugging_face", "lavis"])
+def test_a_recipe_names_published_weights_of_either_layout(layout: str, folder: Path, tmp_path: Path) -> None:
+    given = drawn(blip2_twins.pretrainer(folder), 1)
+    if layout == "hugging_face":
+        load_blip2(given, PretrainedSource(name=str(folder)))
+        built, left = from_recipe(folder, weights=str(folder)), ("connector.text.head", "heads.temperature")
+    else:
+        save_file(lavis_tensors(given), tmp_path / "lavis.safetensors")
+        built, left = from_recipe(folder, weights=str(tmp_path / "lavis.safetensors")), ("none",)
+    expected = given.state_dict()
+    assert built.keys() == expected.keys()
+    same = {name for name in expected if torch.equal(built[name], expected[name])}
+    assert same == {name for name in expected if not name.startswith(left)}
+
+
+def test_a_recipe_names_the_bert_that_layers_and_words_start_from(folder: Path, tmp_path: Path) -> None:
+    """Rows of words are BERT's; the one more that begins a caption, queries, cross-attention and norm are not."""
+    bert(tmp_path / "bert")
+    given = drawn(blip2_twins.pretrainer(folder), 1)
+    start_from_bert(given.connector, PretrainedSource(name=str(tmp_path / "bert")))
+    built = from_recipe(folder, bert=str(tmp_path / "bert"))
+    expected = given.state_dict()
+    words = "connector.text.words.weight"
+    assert torch.equal(built[words][: WORDS - 1], expected[words][: WORDS - 1])
+    same = {name for name in expected if torch.equal(built[name], expected[name])}
+    assert {name for name in expected if name.startswith("connector.") and name not in same} == {
+        name
+        for name in expected
+        if name.startswith(("connector.queries", "connector.patch_norm"))
+        or ".cross_attention." in name
+        or name in (words, "connector.text.head_bias")
+    }

@@ -95,6 +95,21 @@ def test_several_texts_of_a_picture_share_its_target() -> None:
     assert term.sum.item() / 3 == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_label_smoothing_spreads_a_share_of_both_targets_over_the_batch() -> None:
+    """BLIP-2's contrast: a share of 0.1 goes evenly to all texts of the batch, and to all pictures."""
+    torch.manual_seed(0)
+    images, texts = torch.randn(4, 1, 6), torch.randn(4, 6)
+    logits = (2.0 * images[:, 0] @ texts.T).tolist()
+    expected = 0.0
+    for way in (logits, list(map(list, zip(*logits, strict=True)))):
+        for own, row in enumerate(way):
+            over = math.log(sum(map(math.exp, row)))
+            expected -= sum((0.9 * (one == own) + 0.1 / 4) * (row[one] - over) for one in range(4)) / 8
+    encoded, batch = Encoded(image_views=images, text_vectors=texts), Batch(sample_ids=("a", "b", "c", "d"))
+    term = Contrastive(FixedScale(2.0), label_smoothing=0.1)(encoded, batch, NOW)["contrastive"]
+    assert term.sum.item() / 4 == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_batch_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         contrastive(torch.ones(1, 1, 2), torch.ones(1, 2), 1.0)

@@ -20,6 +20,8 @@ from transformers import (
     BlipForQuestionAnswering,
 )
 
+from isthmus.build.model import build_model
+from isthmus.config.med import Med as Settings
 from isthmus.core.batch import IGNORED, Batch
 from isthmus.core.errors import CheckpointError
 from isthmus.core.protocols import Progress
@@ -167,6 +169,57 @@ def test_the_keys_of_blips_own_code_are_read(tmp_path: Path) -> None:
     assert theirs.config.text_config.vocab_size == WORDS
 
 
+SMALL = {
+    "vision": {
+        "kind": "vit",
+        "image_size": 28,
+        "patch": 14,
+        "width": 24,
+        "layers": 2,
+        "heads": 2,
+        "ffn": 48,
+        "norm_eps": 1e-5,
+        "cls": "placed",
+        "features": "all",
+    },
+    "text": {
+        "tokenizer": {"kind": "trained", "data": "none", "vocabulary": DEC},
+        "context": 20,
+        "positions": 20,
+        "width": 16,
+        "layers": 3,
+        "heads": 2,
+        "ffn": 24,
+        "dropout": 0.0,
+    },
+    "embed_dim": 8,
+}
+"""`small_med` as a recipe says it."""
+
+
+@pytest.mark.parametrize("named", ["folder", "file", "bert"])
+def test_a_recipe_names_published_weights(named: str, tmp_path: Path) -> None:
+    """What the recipe's keys build has the numbers that the loaders give; the encoder of a captioner stays random."""
+    blip_twins.twin(BlipForConditionalGeneration, tmp_path)
+    file, expected = tmp_path / "official.safetensors", small_med.med()
+    save_file(official(load_file(tmp_path / "model.safetensors")), file)
+    if named == "bert":
+        small_bert(tmp_path / "bert")
+        start_med_from_bert(expected, PretrainedSource(name=str(tmp_path / "bert")))
+        chosen = {"bert": str(tmp_path / "bert")}
+        filled = ("encoder.", "decoder.attentions", "text.ffns")
+    else:
+        load_blip(expected, PretrainedSource(name=str(tmp_path)))
+        chosen = {"weights": str(file if named == "file" else tmp_path)}
+        filled = ("vision.", "text.", "decoder.")
+    built, state = build_model(Settings.model_validate(SMALL | chosen)).state_dict(), expected.state_dict()
+    assert built.keys() == state.keys()
+    same = {name for name in state if torch.equal(built[name], state[name])}
+    assert same >= {name for name in state if name.startswith(filled)}
+    assert ("encoder.attentions.0.query.weight" in same) == (named == "bert")
+    assert torch.equal(built["text.words.weight"][:DEC], state["text.words.weight"][:DEC])
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     blip_twins.twin(BlipForConditionalGeneration, tmp_path)
     with pytest.raises(CheckpointError, match=r"vision\.norm_eps is 1e-05, the model has 1e-06"):
@@ -188,8 +241,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         load_blip_file(small_med.med(), tmp_path / "apart.safetensors")
 
 
-def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
-    """Without pictures, masks and token types both compute what BERT does, and its head is the captions'."""
+def small_bert(folder: Path) -> BertForMaskedLM:
     torch.manual_seed(3)
     bert = BertForMaskedLM(
         BertConfig(
@@ -202,7 +254,13 @@ def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
         )
     ).eval()
     torch.nn.init.zeros_(bert.bert.embeddings.token_type_embeddings.weight)
-    bert.save_pretrained(tmp_path)
+    bert.save_pretrained(folder)
+    return bert
+
+
+def test_a_bert_is_the_start_of_encoder_and_decoder(tmp_path: Path) -> None:
+    """Without pictures, masks and token types both compute what BERT does, and its head is the captions'."""
+    bert = small_bert(tmp_path)
     ours = small_med.med().eval()
     start_med_from_bert(ours, PretrainedSource(name=str(tmp_path)))
     token_ids, _ = texts(1)

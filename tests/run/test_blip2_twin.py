@@ -24,6 +24,9 @@ def test_both_stages_of_the_twin_learn(tmp_path: Path) -> None:
     """
     run = tmp_path / "run"
     changes = [
+        "stages.begin.steps=2",
+        "stages.begin.batch_size=8",
+        "stages.begin.validation=null",
         "stages.represent.steps=20",
         "stages.represent.batch_size=8",
         "stages.represent.validation=null",

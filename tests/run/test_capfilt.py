@@ -10,15 +10,19 @@ from pathlib import Path
 import filtered
 import pytest
 import small
+import torch
 
 import isthmus
 from isthmus.config.capfilt import Filtering
 from isthmus.core.options import RunOptions
 from isthmus.curation.capfilt.folder import CapfiltFolder, Share
-from isthmus.data.samples import FileImage
+from isthmus.data.collate import collate
+from isthmus.data.samples import FileImage, Sample
 from isthmus.data.sources.folder import Folder
 from isthmus.data.sources.shards import Shards
+from isthmus.models.med import Med
 from isthmus.run.capfilt import Curation
+from isthmus.run.load import LoadedRun
 from isthmus.run.matching import match_probabilities
 from isthmus.run.progress import Counter
 
@@ -188,21 +192,41 @@ def test_a_killed_process_goes_on_to_the_same_bytes(run: Path, photos: Path, tmp
     assert content(out) == content(whole)
 
 
-def test_blip2_keeps_the_two_most_similar(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_blip2_writes_ten_and_keeps_the_two_most_similar(run: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    given = ("--variant", "blip2", "--captions", "3", "--block-size", "8")
+    given = ("--variant", "blip2", "--max-tokens", "6", "--block-size", "8")
     models = told(run)[:8]
     assert (
         small.isthmus("curate", "capfilt", photos, *models, *given, "--out", out, "--json").json["kept"] > 0
     )
+    judge = isthmus.load(run, RunOptions(), model="first")
     rows: dict[int, list[dict]] = {}
     for line in lines(out):
         rows.setdefault(line["row"], []).append(line)
     for found in rows.values():
         kept = [line["score"] for line in found if line["kept"]]
         lost = [line["score"] for line in found if line["reason"] == "not among the best"]
+        written = [line for line in found if line["from"] == "synthetic"]
+        assert len(written) == (0 if found[0]["id"] == "4.png" else 10)  # the broken picture
         assert len(kept) <= 2
         assert not lost or min(kept) >= max(lost)
+        for line in [one for one in written if one["score"] is not None][:1]:
+            assert line["score"] == pytest.approx(
+                cosine(judge, photos / line["id"], line["caption"]), abs=1e-5
+            )
+
+
+def cosine(judge: LoadedRun, photo: Path, caption: str) -> float:
+    """Of a picture and a text, by the call that training uses."""
+    image = FileImage(path=photo, name=photo.name)
+    sample = Sample(id="a", origin="a", images=(image,), captions=(caption,))
+    model, processor = judge.workshop.model, judge.workshop.processor
+    assert isinstance(model, Med)
+    with torch.no_grad():
+        views, vectors = model(
+            collate([processor.row(sample, rows="captions", choice=0)], pad_id=processor.pad_id)
+        )
+    return float(views[0] @ vectors[0])
 
 
 def test_what_is_wrong_is_one_sentence(run: Path, runs: small.Runs, photos: Path, tmp_path: Path) -> None:
@@ -220,6 +244,7 @@ def test_what_is_wrong_is_one_sentence(run: Path, runs: small.Runs, photos: Path
     assert "there is no captioner" in refused(2, photos, *told(run)[:4], "--out", out)
     assert "expected i/n" in refused(2, photos, *told(run), "--out", out, "--shard", "3/2")
     assert "--threshold is nan" in refused(2, photos, *told(run), "--out", out, "--threshold", "nan")
+    assert "which is only read" in refused(2, photos, *told(run), "--out", photos / "out")
     assert "neither a folder" in refused(3, tmp_path / "nothing", *told(run), "--out", out)
     assert not out.exists()
     assert "none of" in refused(3, photos, *told(run), "--threshold", "1.1", "--out", out)

@@ -49,6 +49,8 @@ def capfilt(
     started = time.monotonic()
     if by.filter is None:
         raise UsageError("--filter is missing; name a run whose model matches pictures with texts")
+    if Path(data).is_dir() and out.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(f"--out {out} lies inside {data}, which is only read; choose a folder beside it")
     source = cast(Source, _source(data, by.table)[: by.limit])
     judge = load(by.filter, options, model=by.filter_model)
     captioner = _captioner(by, judge, options)

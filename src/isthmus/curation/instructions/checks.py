@@ -1,10 +1,10 @@
 """What every reply has to pass before it becomes a row; the first check that fails names the reason."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from isthmus.core.json_text import loads
 from isthmus.curation.instructions.facts import Facts
 from isthmus.curation.instructions.vocabulary import Vocabulary, words_of
 from isthmus.curation.instructions.writer import Exchange, Reply
@@ -69,7 +69,7 @@ def checked(reply: Reply, facts: Facts, vocabulary: Vocabulary) -> tuple[Exchang
         spoken = _SOURCES.search(f"{exchange.question}\n{exchange.answer}")
         if spoken is not None:
             return Rejected(reason="speaks of captions or boxes", found=spoken[0])
-    labels = [one.label for one in facts.boxes]
+    labels = [*(one.label for one in facts.boxes), *vocabulary.only_said(facts.captions)]
     for exchange in exchanges:
         strangers = vocabulary.strangers(_claimed(exchange), labels)
         if strangers:
@@ -81,7 +81,7 @@ def parsed(text: str) -> tuple[Exchange, ...] | Rejected:
     """The exchanges that a reply holds; a fence of code around the JSON is taken off."""
     fenced = _FENCED.match(text.strip())
     try:
-        found: Any = json.loads(fenced[1] if fenced else text)
+        found: Any = loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return Rejected(reason="no JSON", found=text.strip()[:80] or "nothing")
     turns = found.get("turns") if isinstance(found, dict) else None

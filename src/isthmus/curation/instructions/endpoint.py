@@ -3,6 +3,7 @@
 import http.client
 import ipaddress
 import json
+import math
 import time
 import urllib.error
 import urllib.parse
@@ -202,13 +203,21 @@ def _reply(body: bytes, request: Request) -> Reply:
         found = json.loads(body)
         text = found["choices"][0]["message"]["content"] or ""
         usage = found.get("usage") or {}
-        read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        read, wrote = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _Passing("a reply that is no chat completion") from error
     if not isinstance(text, str):
         raise _Passing("a reply whose content is no text")
+    text = text.encode(
+        errors="replace"
+    ).decode()  # JSON may spell half of a character, which no file can hold
     prompt = sum(len(message.content) for message in request.messages)
     return Reply(text=text, tokens_in=read or _estimated(prompt), tokens_out=wrote or _estimated(len(text)))
+
+
+def _count(reported: object) -> int:
+    """A number of tokens that a server reports; 0 where it reports none, or something else."""
+    return int(reported) if isinstance(reported, int | float) and 0 < reported < math.inf else 0
 
 
 def _estimated(num_characters: int) -> int:

@@ -9,6 +9,7 @@ from isthmus.config.instructions import KINDS, Kind
 from isthmus.core.errors import DataError
 from isthmus.core.files import file_hash
 from isthmus.core.randomness import seed_of
+from isthmus.curation.instructions.checks import Rejected, parsed
 from isthmus.curation.instructions.facts import Facts, read_facts
 from isthmus.curation.instructions.writer import Message, Request
 
@@ -95,12 +96,12 @@ def _text(file: Path) -> str:
 def _examples(file: Path) -> tuple[Example, ...]:
     """Rows of facts that also have `turns`; of a detailed description the question is what the writer is given."""
     found = []
-    lines = [line for line in _text(file).splitlines() if line.strip()]
+    lines = [line for line in _text(file).split("\n") if line.strip()]
     for facts, line in zip(read_facts(file), lines, strict=True):
-        turns = json.loads(line).get("turns")
-        try:
-            question = turns[0]["question"] if file.stem == "detail" else ""
-        except (TypeError, KeyError, IndexError) as error:
-            raise DataError(f"{facts.origin} has no 'turns'; expected questions with answers") from error
-        found.append(Example(facts=facts, question=question, reply=json.dumps({"turns": turns})))
+        reply = json.dumps({"turns": json.loads(line).get("turns")})
+        turns = parsed(reply)
+        if isinstance(turns, Rejected):
+            raise DataError(f"{facts.origin} is no example: {turns.found}; expected questions with answers")
+        question = turns[0].question if file.stem == "detail" else ""
+        found.append(Example(facts=facts, question=question, reply=reply))
     return tuple(found)

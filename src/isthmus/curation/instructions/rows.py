@@ -61,7 +61,7 @@ def usable(facts: Iterable[Facts], rows: Rows) -> list[Facts]:
     """The facts that something can be written about; the others are listed among the rejects.
 
     Raises:
-        DataError: There are none, or more than 1% of them (and more than one) are unusable.
+        DataError: There are none, or more than 1% of them (and more than one), or the only one, are unusable.
     """
     given = list(facts)
     good: dict[str, Facts] = {}
@@ -77,8 +77,10 @@ def usable(facts: Iterable[Facts], rows: Rows) -> list[Facts]:
         rows.reject(one, None, Rejected(reason="unusable facts", found=problem))
     if not given:
         raise DataError("there is no picture to write about; expected captions and boxes of at least one")
-    if len(reasons) > allowed_bad(len(given)) or not good:
+    if len(reasons) > allowed_bad(len(given)):
         raise DataError(too_many(reasons, len(given), "captions and boxes"))
+    if not good:
+        raise DataError(f"the only picture cannot be written about: {reasons[0]}; mend it, or add others")
     return list(good.values())
 
 

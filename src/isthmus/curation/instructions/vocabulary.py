@@ -1,14 +1,14 @@
 """Which things a text names: labels with their plurals and synonyms, found as whole words, the longest first."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import final
 
 from isthmus.core.errors import DataError
 
 SYNONYMS = Path(__file__).parent / "prompts" / "synonyms.txt"
-"""One label a line: `label: word, word`; COCO's labels where everyday texts use other words."""
+"""One label a line, `label: word, word`: COCO's with other words for them; not `orange`, which mostly is a colour."""
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _DENIALS = {
@@ -31,16 +31,20 @@ _REACH = 4
 
 @final
 class Vocabulary:
-    """The things that a set of pictures has labels for.
+    """The things that a set of pictures has labels for, and where one of them is common those that are common, too.
+
+    So what may be said of a picture does not hang on which others are in the set.
 
     Args:
         labels: All labels of the set.
-        synonyms: Other words for some labels.
+        synonyms: Common labels, with other words for them.
     """
 
     def __init__(self, labels: Iterable[str], synonyms: Mapping[str, Iterable[str]]) -> None:
+        self._boxed = {label.lower() for label in labels}
+        common = synonyms if self._boxed & synonyms.keys() else ()
         self._labels: dict[tuple[str, ...], set[str]] = {}
-        for label in {label.lower() for label in labels}:
+        for label in self._boxed.union(common):
             for name in (label, *synonyms.get(label, ())):
                 for form in (name, plural(name)):
                     self._labels.setdefault(tuple(words_of(form)), set()).add(label)
@@ -51,17 +55,25 @@ class Vocabulary:
         there = {label.lower() for label in present}
         words = words_of(text)
         found: list[str] = []
-        at = 0
-        while at < len(words):
-            form = self._form_at(words, at)
-            if form is None:
-                at += 1
-                continue
+        for at, form in self._forms(words):
             denied = _DENIALS & set(words[max(at - _REACH, 0) : at])
             if not denied and not self._labels[form] & there:
                 found.append(" ".join(form))
-            at += len(form)
         return found
+
+    def only_said(self, captions: Iterable[str]) -> set[str]:
+        """The labels that captions name and no picture of the set has a box of: nobody looked for these things."""
+        forms = [form for caption in captions for _, form in self._forms(words_of(caption))]
+        return {label for form in forms for label in self._labels[form]} - self._boxed
+
+    def _forms(self, words: list[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The places where words for things begin, and these words."""
+        at = 0
+        while at < len(words):
+            form = self._form_at(words, at)
+            if form is not None:
+                yield at, form
+            at += 1 if form is None else len(form)
 
     def _form_at(self, words: list[str], at: int) -> tuple[str, ...] | None:
         for length in range(min(self._longest, len(words) - at), 0, -1):

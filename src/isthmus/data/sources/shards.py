@@ -1,12 +1,12 @@
 """Tar shards in WebDataset form: `KEY.jpg` beside `KEY.json` or `KEY.txt`, in any order within a shard."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.core.errors import DataError
+from isthmus.core.json_text import loads
 from isthmus.data.pictures import BadSample
 from isthmus.data.samples import ImageRef, MissingImage, Sample, Source
 from isthmus.data.sources.tar import Member, TarFile
@@ -179,7 +179,7 @@ def _captions(entry: _Entry, origin: str) -> tuple[str, ...]:
         text = entry.archive.read(entry.text).decode()
         if entry.text.name.lower().endswith(".txt"):
             return (text.strip(),)
-        record = json.loads(text)
+        record = loads(text)
     except (ValueError, RecursionError) as error:
         raise BadSample(
             f"{origin} has a text that is no valid UTF-8 or JSON; mend {entry.text.name}"

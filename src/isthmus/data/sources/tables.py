@@ -1,10 +1,10 @@
 """Text files that hold the rows of a data set, read as a whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import DataError
+from isthmus.core.json_text import loads
 
 MAX_BYTES = 2 * 2**30
 """The largest table that is read."""
@@ -40,6 +40,6 @@ def parse_json(text: str, where: str, *, expected: str = "one object a line") ->
         DataError: It is no JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is no valid JSON; expected {expected}") from error
