@@ -6,7 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dual_twins import batch, filled, hugging_face_clip, hugging_face_siglip, own_clip, own_siglip
+from dual_twins import (
+    batch,
+    big_vision_arrays,
+    filled,
+    hugging_face_clip,
+    hugging_face_siglip,
+    own_clip,
+    own_lit,
+    own_siglip,
+    shaken,
+)
 from safetensors.torch import save_file
 from torch import nn
 
@@ -193,60 +203,6 @@ def test_plain_tensors_are_converted_and_code_is_not_run(clip: DualEncoder, tmp_
     assert not (tmp_path / "ran").exists()
 
 
-def big_vision_arrays(model: DualEncoder, *, width: int, heads: int) -> dict[str, np.ndarray]:
-    """A model's weights as big_vision would hold them, each array turned by hand."""
-    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    inner = width // heads
-    arrays: dict[str, np.ndarray] = {
-        "img/embedding/kernel": state["vision.patch_embedding.projection.weight"].transpose(2, 3, 1, 0),
-        "img/embedding/bias": state["vision.patch_embedding.projection.bias"],
-        "img/pos_embedding": state["vision.positions.table"][None],
-        "txt/Embed_0/embedding": state["text.embedding.weight"],
-        "txt/pos_embedding": state["text.positions"][None],
-        "txt/head/kernel": state["text.projection.weight"].T,
-        "txt/head/bias": state["text.projection.bias"],
-        "t": state["scale.log_scale"],
-    }
-
-    def norm(place: str, name: str) -> None:
-        arrays[f"{place}/scale"], arrays[f"{place}/bias"] = state[f"{name}.weight"], state[f"{name}.bias"]
-
-    def dense(place: str, name: str) -> None:
-        arrays[f"{place}/kernel"], arrays[f"{place}/bias"] = state[f"{name}.weight"].T, state[f"{name}.bias"]
-
-    def attention(place: str, weight: np.ndarray, bias: np.ndarray, name: str) -> None:
-        for at, word in enumerate(("query", "key", "value")):
-            rows = slice(at * width, (at + 1) * width)
-            arrays[f"{place}/{word}/kernel"] = weight[rows].T.reshape(width, heads, inner)
-            arrays[f"{place}/{word}/bias"] = bias[rows].reshape(heads, inner)
-        arrays[f"{place}/out/kernel"] = state[f"{name}.out.weight"].T.reshape(heads, inner, width)
-        arrays[f"{place}/out/bias"] = state[f"{name}.out.bias"]
-
-    for place, side, layers in (("img/Transformer", "vision", 3), ("txt/Encoder_0", "text", 2)):
-        norm(f"{place}/encoder_norm", f"{side}.norm")
-        for layer in range(layers):
-            there, here = f"{place}/encoderblock_{layer}", f"{side}.transformer.blocks.{layer}"
-            norm(f"{there}/LayerNorm_0", f"{here}.norm1")
-            norm(f"{there}/LayerNorm_1", f"{here}.norm2")
-            dense(f"{there}/MlpBlock_0/Dense_0", f"{here}.ffn.0")
-            dense(f"{there}/MlpBlock_0/Dense_1", f"{here}.ffn.2")
-            whole = state[f"{here}.attention.qkv.weight"], state[f"{here}.attention.qkv.bias"]
-            attention(f"{there}/MultiHeadDotProductAttention_0", *whole, f"{here}.attention")
-    if "image_head.probe" in state:
-        arrays["img/MAPHead_0/probe"] = state["image_head.probe"][None]
-        norm("img/MAPHead_0/LayerNorm_0", "image_head.norm")
-        dense("img/MAPHead_0/MlpBlock_0/Dense_0", "image_head.ffn.0")
-        dense("img/MAPHead_0/MlpBlock_0/Dense_1", "image_head.ffn.2")
-        name = "image_head.attention"
-        joined = [
-            np.concatenate([state[f"{name}.query.{kind}"], state[f"{name}.key_value.{kind}"]])
-            for kind in ("weight", "bias")
-        ]
-        attention("img/MAPHead_0/MultiHeadDotProductAttention_0", *joined, name)
-        arrays["b"] = state["scale.bias"]
-    return {f"params/{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
 @pytest.mark.parametrize("stacked", [False, True])
 def test_big_vision_files_are_read(tmp_path: Path, stacked: bool) -> None:
     siglip = filled(own_siglip(), hugging_face_siglip())
@@ -260,6 +216,27 @@ def test_big_vision_files_are_read(tmp_path: Path, stacked: bool) -> None:
     other = own_siglip()
     fill(other, read_weights_file(tmp_path / "siglip.npz"), name="it")
     assert same(siglip, other)
+
+
+@torch.no_grad()
+def test_a_lit_of_big_vision_is_read_with_either_table_of_positions(tmp_path: Path) -> None:
+    """Old files have a position for CLS; a ViT whose CLS has one of its own computes what they mean."""
+    placed, lit, bare = own_lit(cls="placed"), own_lit(), own_lit()
+    shaken(placed)
+    arrays = big_vision_arrays(placed, width=32, heads=4)
+    position = placed.vision.cls_position[None, None].numpy()
+    table = "params/img/pos_embedding"
+    old = arrays | {table: np.concatenate([position, arrays[table]], axis=1)}
+    np.savez(tmp_path / "old.npz", **old)
+    np.savez(tmp_path / "new.npz", **arrays)
+    fill(lit, read_weights_file(tmp_path / "old.npz"), name="it")
+    fill(bare, read_weights_file(tmp_path / "new.npz"), name="it")
+    given, (expected, found, other) = batch(), (one.encode(batch()) for one in (placed, lit, bare))
+    assert (found.image_views - expected.image_views).abs().max() < TOLERANCE
+    assert (other.image_views - expected.image_views).abs().max() > 100 * TOLERANCE, "the position matters"
+    assert torch.equal(found.text_vectors, placed.text_vectors(given))
+    assert torch.equal(found.text_vectors, other.text_vectors)
+    assert lit.logit_scale() == placed.logit_scale()
 
 
 def test_objects_and_strange_arrays_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Small random CLIP and SigLIP of transformers, and our dual encoders of the same sizes."""
 
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
@@ -102,6 +105,24 @@ def own_siglip() -> DualEncoder:
     ).eval()
 
 
+def own_lit(cls: Literal["plain", "placed"] = "plain") -> DualEncoder:
+    """Only the text side has a head; texts are read at their last place."""
+    vision = TransformerShape(width=32, num_layers=3, num_heads=4, ffn_multiple=3.0, activation="tanh_gelu")
+    text = TransformerShape(width=32, num_layers=2, num_heads=4, ffn_multiple=3.0, activation="tanh_gelu")
+    return DualEncoder(
+        vision=ViT(image_size=32, patch=8, shape=vision, features="cls", form=ViTForm(cls=cls)),
+        image_head=ImageHead(vision_width=32, embed_dim=None, pooling="first", norm="none"),
+        text=TextEncoder(
+            tokens=TokenIds(vocabulary=WORDS, context=CONTEXT, pad_id=PAD),
+            shape=text,
+            embed_dim=32,
+            pool="last",
+            head_bias=True,
+        ),
+        scale_init=10.0,
+    ).eval()
+
+
 def filled(own: DualEncoder, twin: CLIPModel | SiglipModel) -> DualEncoder:
     fill(own, own_names(twin.state_dict(), has_cls=isinstance(twin, CLIPModel)), name="the twin")
     return own
@@ -119,3 +140,59 @@ def batch(*, end: int = END, alpha: torch.Tensor | None = None, image_size: int 
         mask[row, :length] = True
     names = tuple(map(str, range(5)))
     return Batch(sample_ids=names, pixels=pixels, token_ids=ids, attention_mask=mask, alpha=alpha)
+
+
+def big_vision_arrays(model: DualEncoder, *, width: int, heads: int) -> dict[str, np.ndarray]:
+    """A model's weights as big_vision would hold them, each array turned by hand."""
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    inner = width // heads
+    arrays: dict[str, np.ndarray] = {
+        "img/embedding/kernel": state["vision.patch_embedding.projection.weight"].transpose(2, 3, 1, 0),
+        "img/embedding/bias": state["vision.patch_embedding.projection.bias"],
+        "img/pos_embedding": state["vision.positions.table"][None],
+        "txt/Embed_0/embedding": state["text.embedding.weight"],
+        "txt/pos_embedding": state["text.positions"][None],
+        "txt/head/kernel": state["text.projection.weight"].T,
+        "txt/head/bias": state["text.projection.bias"],
+        "t": state["scale.log_scale"],
+    }
+
+    def norm(place: str, name: str) -> None:
+        arrays[f"{place}/scale"], arrays[f"{place}/bias"] = state[f"{name}.weight"], state[f"{name}.bias"]
+
+    def dense(place: str, name: str) -> None:
+        arrays[f"{place}/kernel"], arrays[f"{place}/bias"] = state[f"{name}.weight"].T, state[f"{name}.bias"]
+
+    def attention(place: str, weight: np.ndarray, bias: np.ndarray, name: str) -> None:
+        for at, word in enumerate(("query", "key", "value")):
+            rows = slice(at * width, (at + 1) * width)
+            arrays[f"{place}/{word}/kernel"] = weight[rows].T.reshape(width, heads, inner)
+            arrays[f"{place}/{word}/bias"] = bias[rows].reshape(heads, inner)
+        arrays[f"{place}/out/kernel"] = state[f"{name}.out.weight"].T.reshape(heads, inner, width)
+        arrays[f"{place}/out/bias"] = state[f"{name}.out.bias"]
+
+    for place, side, layers in (("img/Transformer", "vision", 3), ("txt/Encoder_0", "text", 2)):
+        norm(f"{place}/encoder_norm", f"{side}.norm")
+        for layer in range(layers):
+            there, here = f"{place}/encoderblock_{layer}", f"{side}.transformer.blocks.{layer}"
+            norm(f"{there}/LayerNorm_0", f"{here}.norm1")
+            norm(f"{there}/LayerNorm_1", f"{here}.norm2")
+            dense(f"{there}/MlpBlock_0/Dense_0", f"{here}.ffn.0")
+            dense(f"{there}/MlpBlock_0/Dense_1", f"{here}.ffn.2")
+            whole = state[f"{here}.attention.qkv.weight"], state[f"{here}.attention.qkv.bias"]
+            attention(f"{there}/MultiHeadDotProductAttention_0", *whole, f"{here}.attention")
+    if "vision.cls" in state:
+        arrays["img/cls"] = state["vision.cls"][None, None]
+    if "image_head.probe" in state:
+        arrays["img/MAPHead_0/probe"] = state["image_head.probe"][None]
+        norm("img/MAPHead_0/LayerNorm_0", "image_head.norm")
+        dense("img/MAPHead_0/MlpBlock_0/Dense_0", "image_head.ffn.0")
+        dense("img/MAPHead_0/MlpBlock_0/Dense_1", "image_head.ffn.2")
+        name = "image_head.attention"
+        joined = [
+            np.concatenate([state[f"{name}.query.{kind}"], state[f"{name}.key_value.{kind}"]])
+            for kind in ("weight", "bias")
+        ]
+        attention("img/MAPHead_0/MultiHeadDotProductAttention_0", *joined, name)
+        arrays["b"] = state["scale.bias"]
+    return {f"params/{name}": np.ascontiguousarray(array) for name, array in arrays.items()}

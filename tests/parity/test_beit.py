@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 """Logits and losses near 1 were bit-equal in float32, gradients within 4.2e-9; other processors may round otherwise."""
 
 
-def config_here(weights: str | None = None, **changes: float) -> MaskedImageModel:
+def config_here(weights: str | None = None, **changes: object) -> MaskedImageModel:
     sizes = {"image_size": 32, "patch": 8, "width": 32, "layers": 2, "heads": 4} | changes
     form = {"positions": "none", "relative": True, "mask_token": True, "key_bias": False, "layer_scale": 0.1}
     return MaskedImageModel(
@@ -152,6 +152,10 @@ def test_blocks_hide_as_many_patches_as_published() -> None:
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit the model"):
         build_model(config_here(str(folder), layers=3))
+    with pytest.raises(
+        CheckpointError, match=r"than the model: vision\.activation is gelu, .* has quick_gelu;"
+    ):
+        build_model(config_here(str(folder), activation="quick_gelu"))
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="is a 'bert'"):

@@ -180,6 +180,10 @@ def test_fixed_positions_are_those_of_the_published_files() -> None:
 def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="do not fit the model"):
         build_model(config_here(str(folder), layers=3))
+    with pytest.raises(
+        CheckpointError, match=r"something else than the model: vision\.heads is 4, .* has 8;"
+    ):
+        build_model(config_here(str(folder), heads=8))
     file = tmp_path / "other.safetensors"
     save_file({"tower.weight": torch.zeros(2)}, file)
     with pytest.raises(CheckpointError, match=r"no part of an MAE: tower\.weight"):

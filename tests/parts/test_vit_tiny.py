@@ -1,16 +1,18 @@
 """μOmni's ViTTiny: its sizes, its shapes, and where its CLS looks."""
 
+import pytest
 import torch
 
 from isthmus.nn.transformer import TransformerShape
 from isthmus.parts.connectors.linear import LinearConnector
+from isthmus.parts.vision.encoder import Features
 from isthmus.parts.vision.vit import ViT, ViTForm
 
 
-def vit_tiny(**changes: object) -> ViT:
+def vit_tiny(*, features: Features = "all", relative: bool = False) -> ViT:
     shape = TransformerShape(width=128, num_layers=4, num_heads=2)
-    settings = {"features": "all"} | changes
-    return ViT(image_size=224, patch=16, shape=shape, form=ViTForm(cls="placed", last_norm="rms"), **settings)
+    form = ViTForm(cls="placed", last_norm="rms", relative=relative)
+    return ViT(image_size=224, patch=16, shape=shape, form=form, features=features)
 
 
 def test_vit_tiny_shapes_and_sizes() -> None:
@@ -35,8 +37,11 @@ def test_vit_tiny_shapes_and_sizes() -> None:
     assert projector(tokens[:, :1]).shape == (2, 1, 256)
 
 
-def test_cls_attention_is_what_the_last_block_mixes() -> None:
-    model = vit_tiny().eval()
+@pytest.mark.parametrize("relative", [False, True])
+def test_cls_attention_is_what_the_last_block_mixes(relative: bool) -> None:
+    model = vit_tiny(relative=relative).eval()
+    if model.relative is not None:
+        torch.nn.init.normal_(model.relative.table, generator=torch.Generator().manual_seed(1))
     pixels = torch.randn(2, 3, 224, 224)
     looked = model.cls_attention(pixels)
     assert looked.shape == (2, 2, 197)

@@ -1,6 +1,7 @@
 """Models that learn from pictures without texts: MAE, BEiT, classifiers, from recipe to report."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -131,6 +132,20 @@ def test_beit_takes_its_tokenizer_over_and_leaves_it_as_it_is(
     assert 1 <= judged["metrics"]["codes_in_use"] <= 12
     assert "codes in use" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert len(list((tmp_path / "run" / "reconstructions").glob("*.png"))) == 12
+
+
+def test_beit_takes_over_a_tokenizer_of_another_run(tmp_path: Path) -> None:
+    head, codes, see, tokenize, pretrain = re.split(r"(?=  codes:|  see:|final:|  - .*name: pretrain)", BEIT)
+    judged = pretrain[pretrain.index("evaluation:") :]
+    other = head + see + tokenize[: tokenize.index("  - ")] + pretrain
+    other = other.replace("start_from: tokenize", f"start_from: {tmp_path / 'codes'}")
+    alone = head + codes + tokenize.removeprefix("final: see\n") + judged
+    for name, text in (("codes", alone), ("see", other)):
+        made = small.isthmus("train", small.written(tmp_path / "r.yaml", text), "--out", tmp_path / name)
+        assert made.code == 0, made.err
+    learnt, final = (load_file(tmp_path / run / "final" / "model.safetensors") for run in ("codes", "see"))
+    assert learnt.keys() < final.keys()
+    assert all(torch.equal(final[name], tensor) for name, tensor in learnt.items())
 
 
 def test_what_is_listed_as_fresh_begins_anew_after_a_stage_of_the_same_model(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from isthmus.build.checkpoints import Origin, reading, source_of
 from isthmus.build.names import locate
 from isthmus.interop.dual_encoders import fill, read_weights_file
-from isthmus.interop.hugging_face_dual import read_hugging_face
+from isthmus.interop.hugging_face_dual import fill_from_hugging_face
 from isthmus.models.dual_encoder import DualEncoder
 
 _PATH = "model.weights"
@@ -24,5 +24,4 @@ def fill_dual_encoder(model: DualEncoder, name: str, origin: Origin) -> None:
         fill(model, read_weights_file(Path(locate(name, path=_PATH))), name=name)
         return
     with reading(name, _PATH, origin):
-        tensors = read_hugging_face(source_of(name, None, origin, path=_PATH))
-    fill(model, tensors, name=name)
+        fill_from_hugging_face(model, source_of(name, None, origin, path=_PATH), name=name)

@@ -120,8 +120,9 @@ class DualEncoder(ModelSettings):
     """Text to one vector."""
     embed_dim: Count
     """Entries of the vectors that are compared."""
-    scale_init: Positive = 14.285714285714286
-    """What similarities are multiplied by at the start; 1 / 0.07 as in CLIP; learned as the part `scale`."""
+    scale_init: Annotated[float, Field(ge=1.0, le=100.0)] = 14.285714285714286
+    """What similarities are multiplied by at the start; 1 / 0.07 as in CLIP; learned as the part `scale`,
+    within these bounds."""
     bias_init: float | None = None
     """What is added to scaled similarities at the start, for the objective `sigmoid` (-10 in SigLIP); learned in the
     part `scale`; null: nothing is added."""

@@ -27,6 +27,9 @@ def patches_kept(
     elif stores_features:
         allowed = "null, because stored features are those of all patches; set features: null to encode live"
         yield Mistake(path=place, found=found, allowed=allowed)
+    elif int((patches := (model.vision.image_size // model.vision.patch) ** 2) * stage.patches_kept) < 1:
+        allowed = f"at least {1 / patches:g}, so that one of {patches} patches is seen"
+        yield Mistake(path=place, found=found, allowed=allowed)
 
 
 def views(path: tuple[str | int, ...], stage: TrainStage, *, stores_features: bool) -> Iterator[Mistake]:

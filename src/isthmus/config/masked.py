@@ -98,7 +98,7 @@ class VisualTokenizer(ModelSettings):
     """Height and width of the input in pixels; `tokenizer.patch` divides it."""
     mean: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
     """Subtracted from each colour channel in [0, 1]."""
-    std: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
+    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)
     """What each channel is divided by then."""
     resize: Resize = "squash"
     """How pictures get the right size."""

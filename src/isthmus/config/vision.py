@@ -97,7 +97,7 @@ class VitVision(Settings):
     """Whether a fourth channel, at first without effect, marks the region that is meant (Alpha-CLIP); part `alpha`."""
     mean: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
     """Subtracted from each colour channel in [0, 1]; also the colour of a blank picture."""
-    std: Annotated[tuple[float, float, float], Field(strict=False)] = (0.5, 0.5, 0.5)
+    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] = (0.5, 0.5, 0.5)
     """What each channel is divided by then."""
     stem: Literal["linear", "convolutional"] = "linear"
     """How pixels become tokens: one linear map a patch, or small strided convolutions (Xiao et al., 2021)."""

@@ -227,7 +227,14 @@ class CaptionEncoder:
         self.end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         if self.end_id is None:
             raise RecipeError(
-                "the tokenizer has no end token (eos_token or sep_token), which a text encoder needs"
+                "the tokenizer has no end token (eos_token or sep_token), which a text encoder needs; name one in its "
+                "tokenizer_config.json, or take another tokenizer"
+            )
+        least = 2 if self.start_id is None else 3
+        if context < least:
+            raise RecipeError(
+                f"a text of {context} tokens has no room for a word beside those that begin and end it; expected a "
+                f"context of at least {least}"
             )
 
     def encode_caption(self, text: str) -> tuple[list[int], bool]:

@@ -1,14 +1,21 @@
 """CLIP and SigLIP as transformers holds them, read into a dual encoder's names."""
 
 import re
+from collections.abc import Iterator
 
 from einops import rearrange
 from torch import Tensor
-from transformers import CLIPModel, SiglipModel
+from transformers import CLIPModel, PretrainedConfig, SiglipModel
 
 from isthmus.core.errors import CheckpointError
+from isthmus.interop.alike import differences, refuse_differences
+from isthmus.interop.dual_encoders import fill
 from isthmus.interop.renaming import renamed, with_joined_attention
+from isthmus.models.dual_encoder import DualEncoder
 from isthmus.parts.checkpoints import PretrainedSource, load_configuration, load_network
+from isthmus.parts.language.text_encoder import TextEncoder
+from isthmus.parts.vision.head import ImageHead
+from isthmus.parts.vision.vit import ViT
 
 _OUTSIDE = {
     "vision_model.embeddings.class_embedding": "vision.cls",
@@ -42,16 +49,23 @@ _PLACES = "vision_model.embeddings.position_embedding.weight"
 _PROBE, _PROBE_READS = "vision_model.head.probe", "vision_model.head.attention.in_proj_"
 
 
-def read_hugging_face(source: PretrainedSource) -> dict[str, Tensor]:
-    """The weights of a CLIP or SigLIP folder or hub name by a dual encoder's own names.
+def fill_from_hugging_face(model: DualEncoder, source: PretrainedSource, *, name: str) -> None:
+    """Put the weights of a CLIP or SigLIP folder or hub name into a dual encoder that computes the same.
 
     transformers itself reads the files, so that folders of its older versions are read too.
 
+    Args:
+        model: What is filled.
+        source: The folder or hub name.
+        name: What messages call it.
+
     Raises:
         OSError: The folder or name is not there.
-        CheckpointError: It holds another kind of model, or weights are missing.
+        CheckpointError: It holds another kind of model, lacks weights, does not fit, or its configuration says that the
+            same weights compute something else; all differences are listed.
     """
-    kind = load_configuration(source).model_type
+    configuration = load_configuration(source)
+    kind = configuration.model_type
     if kind not in ("clip", "siglip"):
         raise CheckpointError(
             f"'{source.name}' is a '{kind}'; expected a whole clip or siglip, with both encoders"
@@ -60,7 +74,31 @@ def read_hugging_face(source: PretrainedSource) -> dict[str, Tensor]:
         network = load_network(CLIPModel if kind == "clip" else SiglipModel, source)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    return own_names(network.state_dict(), has_cls=kind == "clip")
+    fill(model, own_names(network.state_dict(), has_cls=kind == "clip"), name=name)
+    refuse_differences([*_differences(model, configuration)], name=name)
+
+
+def _differences(model: DualEncoder, configuration: PretrainedConfig) -> Iterator[str]:
+    assert isinstance(model.vision, ViT)
+    assert isinstance(model.text, TextEncoder)
+    for part, shape, theirs in (
+        ("vision", model.vision.transformer.shape, configuration.vision_config),
+        ("text", model.text.transformer.shape, configuration.text_config),
+    ):
+        yield from differences(
+            part,
+            shape,
+            heads=theirs.num_attention_heads,
+            activation=theirs.hidden_act,
+            norm_eps=theirs.layer_norm_eps,
+        )
+    pool = "end" if configuration.model_type == "clip" else "last"
+    if model.text.pool != pool:
+        yield f"text.pool is {pool}, the model has {model.text.pool}"
+    if isinstance(model.image_head, ImageHead) and model.image_head.pooling != "first":
+        yield f"image_head.pooling is first, the model has {model.image_head.pooling}"
+    if isinstance(model.image_head, ImageHead) and model.vision.features == "patches":
+        yield "vision.features is cls, the model has patches"
 
 
 def own_names(tensors: dict[str, Tensor], *, has_cls: bool) -> dict[str, Tensor]:

@@ -103,11 +103,14 @@ class SelfAttention(nn.Module):
         mixed = attend(query, key, value, mask=seen, dropout=dropped, learns=self.training)
         return self.out(rearrange(mixed, "batch head 1 dim -> batch 1 (head dim)"))
 
-    def weights(self, tokens: Float[Tensor, "batch token dim"]) -> Float[Tensor, "batch head token key"]:
+    def weights(
+        self, tokens: Float[Tensor, "batch token dim"], bias: Float[Tensor, "head token key"] | None = None
+    ) -> Float[Tensor, "batch head token key"]:
         """How much each token takes from each, as shares that add up to 1 over the keys."""
         query, key, _ = self._projected(tokens)
         scores = einsum(query, key, "batch head token dim, batch head key dim -> batch head token key")
-        return (scores / key.shape[-1] ** 0.5).softmax(dim=-1)
+        scores = scores / key.shape[-1] ** 0.5
+        return (scores if bias is None else scores + bias).softmax(dim=-1)
 
     def _projected(
         self, tokens: Float[Tensor, "batch token dim"]

@@ -155,13 +155,12 @@ class ViT(VisionEncoder):
             raise ValueError(
                 "this encoder has no CLS or no block, so CLS attends to nothing; use cls: plain or placed"
             )
-        tokens = self._embedded(pixels, None, None)
+        tokens, bias = self._embedded(pixels, None, None), self._bias(pixels, None)
         for block in blocks[:-1]:
-            tokens = block(tokens)
+            tokens = block(tokens, bias=bias)
         last = blocks[-1]
         assert isinstance(last, Block)
-        assert self.relative is None
-        return last.attention.weights(last.norm1(tokens))[:, :, 0]
+        return last.attention.weights(last.norm1(tokens), bias)[:, :, 0]
 
     def _grid(self, pixels: Float[Tensor, "image channel height width"]) -> Size:
         return patch_grid(Size(pixels.shape[2], pixels.shape[3]), self.patch_embedding.patch)
