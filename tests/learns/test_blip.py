@@ -46,7 +46,7 @@ def test_the_twin_of_blip_contrasts_matches_and_writes(
     ahead = float(np.mean(np.array(right) > np.array(wrong)))
     with capsys.disabled():
         print(
-            f"\ntiny/blip: {[(one['name'], one['seconds'], one['validation']) for one in trained['stages']]}"
+            f"\ntiny/blip: {[(one['name'], one['seconds'], one.get('validation')) for one in trained['stages']]}"
         )
         print(f"{found}\nmatching {matching}, ahead {ahead}, {np.mean(right)} and {np.mean(wrong)}")
         print(
