@@ -1,6 +1,6 @@
-"""Makes the twins of `tests/parity` importable."""
+"""Makes the helpers of this folder and the twins of `tests/parity` importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "parity")]

@@ -6,26 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from llava_twins import CUT, GRIDS, IMAGE, VOCABULARY, WHOLE, joint_batch, llava, llava_next, random_twin
+from llava_folders import SIZES, compare, folder_of
+from llava_twins import (
+    GRIDS,
+    IMAGE,
+    VOCABULARY,
+    WHOLE,
+    joint_batch,
+    llava,
+    llava_next,
+    random_twin,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     LlamaConfig,
-    LlamaForCausalLM,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     PreTrainedModel,
 )
 
 from isthmus.core.errors import CheckpointError
-from isthmus.core.sizes import Size
 from isthmus.interop.llava import load_connector, load_llava
 from isthmus.interop.llava_folder import LlavaLayout, save_llava
-from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.checkpoints import PretrainedSource
 from isthmus.parts.language.lora import LoraSettings, add_lora
-
-SIZES = [[(33, 47), (16, 50)], [(40, 40)]]
 
 
 def renamed(folder: Path, change: Callable[[str], str]) -> None:
@@ -50,21 +55,6 @@ def inside_transformers_5(key: str) -> str:
 def inside_transformers_4(key: str) -> str:
     """As modules were called in transformers 4.52 and later."""
     return inside_transformers_5(on_the_hub(key))
-
-
-def folder_of(network: PreTrainedModel, folder: Path) -> PretrainedSource:
-    network.save_pretrained(folder)
-    return PretrainedSource(name=str(folder))
-
-
-def compare(network: PreTrainedModel, model: VisionLanguageModel) -> None:
-    tiled = model.newline is not None
-    joint = joint_batch(SIZES, tiled=tiled, left=False, image_processor=CUT if tiled else WHOLE)
-    with torch.no_grad():
-        theirs = network(**joint.theirs).logits
-    real = joint.ours.attention_mask
-    # Measured: equal bits.
-    assert (model.logits(joint.ours)[..., :VOCABULARY] - theirs[..., :VOCABULARY])[real].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("make", [llava, llava_next])
@@ -187,36 +177,6 @@ def test_a_folder_of_another_shape_is_refused_with_every_difference(tmp_path: Pa
     assert "language: decoder.embed_tokens.weight is (66, 24), expected (64, 40)" in text
     assert "connector: linear_2.bias is (24,), expected (40,)" in text
     assert text.count("language: missing decoder.layers.1.") == 9
-
-
-def test_what_computes_something_else_is_refused_although_every_shape_fits(tmp_path: Path) -> None:
-    network = llava_next()
-    network.config.vision_config.hidden_act = "gelu"
-    network.config.text_config.rms_norm_eps = 1e-3
-    network.config.projector_hidden_act = "relu"
-    network.config.vision_feature_select_strategy = "full"
-    network.config.vision_feature_layer = -1
-    source = folder_of(network, tmp_path / "llava")
-    with pytest.raises(CheckpointError) as caught:
-        load_llava(random_twin(llava_next(), tmp_path), source, grids=(Size(1, 2),))
-    for said in (
-        "vision.hidden_act is gelu, the model has quick_gelu",
-        "language.rms_norm_eps is 0.001, the model has 1e-06",
-        "the connector's activation is 'relu'",
-        "vision features are 'all', the model has 'patches'",
-        "vision features are those of layer -1 of 3, the model has layer 2",
-        "image_grid_pinpoints are [[16, 32], [32, 16], [32, 32], [48, 16], [16, 48]], the model has [[16, 32]]",
-    ):
-        assert said in str(caught.value)
-
-
-def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
-    LlamaForCausalLM(llava().config.text_config).save_pretrained(tmp_path / "llama")
-    with pytest.raises(CheckpointError, match="holds a 'llama'; expected one of llava, llava_next"):
-        load_llava(random_twin(llava(), tmp_path), PretrainedSource(name=str(tmp_path / "llama")))
-    source = folder_of(llava(), tmp_path / "whole")
-    with pytest.raises(CheckpointError, match="looks at pictures as a whole, the model cuts them into tiles"):
-        load_llava(random_twin(llava_next(), tmp_path), source, grids=GRIDS)
 
 
 @pytest.mark.parametrize(

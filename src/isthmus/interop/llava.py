@@ -30,15 +30,23 @@ STRATEGIES = {"default": "patches", "full": "all"}
 _ALIKE = {
     "vision": ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size", "patch_size"),
     "language": (
-        "hidden_act",
-        "rms_norm_eps",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "rope_parameters",
-        "sliding_window",
+        "model_type",
+        *("hidden_act", "hidden_activation", "activation_function"),
+        *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"),
+        *("num_attention_heads", "num_key_value_heads", "query_pre_attn_scalar"),
+        *("rope_parameters", "sliding_window", "layer_types"),
+        *("attn_logit_softcapping", "final_logit_softcapping"),
+        *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "use_parallel_residual"),
+        *(
+            "embedding_multiplier",
+            "attention_multiplier",
+            "residual_multiplier",
+            "logits_scaling",
+            "logit_scale",
+        ),
     ),
 }
-"""What changes the numbers although no weight has another name or shape."""
+"""What changes the numbers although no weight has another name or shape; a family has some of it."""
 
 
 def normalises(encoder: TransformerEncoder) -> bool:
@@ -130,7 +138,8 @@ def _disagreements(
             if own.get(key) != other.get(key):
                 yield f"{part}.{key} is {other.get(key)}, the model has {own.get(key)}"
     encoder = encoder_of(model)
-    features = STRATEGIES[configuration.vision_feature_select_strategy]
+    strategy = configuration.vision_feature_select_strategy
+    features = STRATEGIES.get(strategy, strategy)
     if features != encoder.features:
         yield f"vision features are '{features}', the model has '{encoder.features}'"
     layer, depth = configuration.vision_feature_layer, int(ours.num_hidden_layers)

@@ -94,6 +94,10 @@ def fill(model: VisionLanguageModel, found: JointWeights, *, name: str) -> tuple
         wrong += [f"{part}: {difference}" for difference in mismatches(tensors, expected[part])]
     if "language" in given and model.newline is not None and "newline" not in given:
         wrong.append("newline: missing, as the checkpoint is of a model without tiles")
+    if "language" in shared and not _fits_tie(shared["language"], expected["language"]):
+        wrong.append(
+            "language: its output head is a matrix of its own, the model's is its table of embeddings"
+        )
     if wrong:
         raise CheckpointError(
             f"the weights of {name} do not fit the model: {'; '.join(wrong)}; "
@@ -169,6 +173,14 @@ def _language(network: PreTrainedModel) -> Part:
         else:
             renamed[f"decoder.{key.removeprefix(f'{network.base_model_prefix}.')}"] = tensor
     return renamed
+
+
+def _fits_tie(found: Part, expected: Part) -> bool:
+    """Whether what is one tensor in the model is one in the checkpoint too; else the head would overwrite the table."""
+    head = expected["head.weight"]
+    tied = [key for key, tensor in expected.items() if tensor.data_ptr() == head.data_ptr()]
+    given = [found[key] for key in tied if key in found]
+    return all(given[0].shape == one.shape and torch.equal(given[0], one) for one in given[1:])
 
 
 def _built(found: Part, expected: Part) -> Part:
