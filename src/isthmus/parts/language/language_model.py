@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from isthmus.parts.checkpoints import PretrainedSource, load_network, quiet
+from isthmus.parts.language import attention
 from isthmus.parts.language.token_rows import TokenRows
 
 
@@ -159,7 +160,9 @@ def build_llama(shape: LlamaShape) -> PreTrainedModel:
         bos_token_id=shape.start_id,
         eos_token_id=shape.end_id,
     )
-    return LlamaForCausalLM(config)
+    network = LlamaForCausalLM(config)
+    network.set_attn_implementation(attention.NAME)
+    return network
 
 
 def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
