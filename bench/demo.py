@@ -87,7 +87,7 @@ def _page(
     rows = [[named(run), stage] for stage in found["stages"]]
     rows += [[name, stage] for name, stages in parts.items() for stage in stages]
     page.table(
-        ["run", "stage", "steps", "loss of the last step", "seconds"],
+        ["run", "stage", "steps", "loss, mean of the last 50 steps", "seconds"],
         [
             [name, one["name"], f"{one['steps']:,}", f"{one['loss']:.3f}", f"{one['seconds']:.0f}"]
             for name, one in rows

@@ -105,7 +105,8 @@ def test_evaluate_prints_metrics_and_controls_with_intervals(install: Install, i
             "accuracy": {"value": 0.9, "interval": [0.8, 0.95]},
             "by_kind": {"colour": 0.5},
         }
-        return {"metrics": metrics, "controls": {"blank": control}, "n": 10}
+        controls = {"blank": control, "verdict": "it looks"}
+        return {"metrics": metrics, "controls": controls, "n": 10, "of": 1000}
 
     install("evaluate", evaluate)
     ran = isthmus("evaluate", "runs/x", "--split", "val", "--limit", "10")
@@ -119,5 +120,6 @@ def test_evaluate_prints_metrics_and_controls_with_intervals(install: Install, i
         ["Controls"],
         ["name", "value", "95%", "interval"],
         ["blank", "0.300", "0.250", "to", "0.350"],
-        ["rows:", "10"],
+        ["rows:", "10", "of", "1,000"],
+        ["it", "looks"],
     ]

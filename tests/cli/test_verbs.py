@@ -64,8 +64,8 @@ def test_train_gets_the_checked_recipe_and_all_options(
     assert seen["options"] == RunOptions(precision="fp32", seed=7)
     assert ran.stdout.splitlines() == [
         "Stages",
-        "stage  steps   loss  seconds  trainable parameters",
-        "read       3  1.250    2.000                12,345",
+        "stage  steps  loss (mean of the last 50)  seconds  trainable parameters",
+        "read       3                       1.250    2.000                12,345",
         "run: runs/words",
     ]
 

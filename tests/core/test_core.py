@@ -11,6 +11,7 @@ from torch import nn
 from isthmus.core.batch import IGNORED, Batch, VisualLayout, exchange_pictures
 from isthmus.core.devices import choose_device, precision_for
 from isthmus.core.errors import MachineError, UsageError
+from isthmus.core.options import RunOptions
 from isthmus.core.randomness import order_of, seed_of
 from isthmus.core.sizes import Size, parse_size
 
@@ -58,8 +59,8 @@ def test_a_device_that_is_not_there_is_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(MachineError, match="no CUDA device"):
             choose_device("cuda")
-    with pytest.raises(MachineError, match="'toaster' is no device"):
-        choose_device("toaster")
+    with pytest.raises(UsageError, match="'toaster' is no device; expected auto, cpu"):
+        RunOptions(device="toaster")
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,8 @@ def test_llava_conversations(folder: Path) -> None:
         Turn("assistant", ("Yes.",)),
     )
     assert source[0].captions == ()
+    assert (source[0].question, source[0].answers) == ("What is it?", ("A dog.",))
+    assert (source[2].question, source[2].answers) == (None, ())
     assert source[1].turns[0] == Turn("user", (ImagePart(0), "\n", ImagePart(1), "\nSame?"))
     assert source[1].images[1].picture().size == (3, 2)
     assert source[2].turns[0] == Turn("user", (ImagePart(0),))

@@ -12,7 +12,8 @@ from isthmus.core.options import RunOptions
 from isthmus.data.collate import collate
 from isthmus.data.samples import Sample
 from isthmus.data.templates import ChatTemplate
-from isthmus.run.load import LoadedRun, load, picture_of
+from isthmus.generation.decode import Decoding
+from isthmus.run.load import Answer, LoadedRun, load, picture_of
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,24 @@ def test_the_answer_is_that_of_the_template_stored_with_the_run(
 def test_the_decoding_of_the_recipe_is_used(runs: small.Runs, loaded: LoadedRun) -> None:
     assert loaded.decoding.max_new_tokens == 3
     assert load(runs["captions"][0], small.OPTIONS).decoding.max_new_tokens == 12
+
+
+def test_room_that_is_set_for_answers_does_not_cut_captions_off(
+    loaded: LoadedRun, runs: small.Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = []
+
+    def write(self: LoadedRun, samples: list[Sample], *, rows: str, decoding: Decoding) -> list[Answer]:
+        del self, samples
+        rooms.append((rows, decoding.max_new_tokens))
+        return [Answer(text="", num_tokens=0)]
+
+    monkeypatch.setattr(LoadedRun, "write", write)
+    picture = picture_of(small.picture(tmp_path / "a.png"))
+    loaded.ask(picture, "what is red")
+    loaded.ask(picture, None)
+    load(runs["captions"][0], small.OPTIONS).ask(picture, None)
+    assert rooms == [("questions", 3), ("captions", 32), ("captions", 12)]
 
 
 def test_a_damaged_template_or_tokenizer_is_refused(recipes: Path, tmp_path: Path) -> None:

@@ -47,6 +47,25 @@ def test_a_bad_picture_in_training_is_skipped_counted_and_named(tmp_path: Path) 
     assert report["rows"] == 64
 
 
+def test_a_start_that_is_refused_leaves_no_run(tmp_path: Path) -> None:
+    recipe, run = (
+        _recipe(tmp_path / "recipe.yaml", f"{{kind: folder, path: {tmp_path}/later}}"),
+        tmp_path / "run",
+    )
+    for _ in range(2):
+        assert _trained(recipe, run).code == 3
+        assert [entry.name for entry in run.iterdir()] == ["run.lock"]
+    _folder(tmp_path / "later")
+    assert _trained(recipe, run).code == 0
+
+
+def test_a_run_does_not_begin_among_other_files(tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path / "recipe.yml", f"{{kind: folder, path: {_folder(tmp_path / 'pictures')}}}")
+    refused = _trained(recipe, tmp_path)
+    assert refused.code == 4
+    assert "holds no run but pictures, recipe.yml; expected a new or empty directory" in refused.sentence
+
+
 @pytest.mark.parametrize("how", ["missing", "truncated", "text"])
 def test_too_many_bad_pictures_stop_training(tmp_path: Path, how: str) -> None:
     folder = _folder(tmp_path / "pictures")
@@ -185,9 +204,9 @@ def test_unknown_names_and_devices_are_refused(recipes: Path, tmp_path: Path) ->
     assert (recipe.code, "did you mean 'flickr8k/retrieval'?" in recipe.sentence) == (2, True)
     file = small.isthmus("train", tmp_path / "nothing.yaml", "--out", tmp_path / "run")
     assert (file.code, "nothing.yaml" in file.sentence) == (2, True)
-    for device in ("tpu", "mps" if not os.path.exists("/System") else "cuda"):
+    for device, code in (("tpu", 2), ("mps" if not os.path.exists("/System") else "cuda", 6)):
         wrong = small.isthmus("train", recipes / "own.yaml", "--out", tmp_path / device, "--device", device)
-        assert (wrong.code, device in wrong.sentence) == (6, True)
+        assert (wrong.code, device in wrong.sentence) == (code, True)
 
 
 def test_a_mistake_in_a_recipe_is_named_before_anything_is_made(recipes: Path, tmp_path: Path) -> None:

@@ -43,8 +43,14 @@ def test_questions_are_judged_with_controls_and_intervals(runs: small.Runs) -> N
     assert sum(one["real"]["n"] for one in said["kinds"].values()) == 20
     again = small.isthmus("evaluate", run, "--split", "val", "--json").json
     assert again == said
-    assert small.isthmus("evaluate", run, "--split", "val", "--limit", "7", "--json").json["n"] == 7
-    assert "verdict" in small.isthmus("evaluate", run, "--split", "val").out
+    few = small.isthmus("evaluate", run, "--split", "val", "--limit", "7", "--json").json
+    assert (few["n"], few["of"]) == (7, 20)
+    assert "best_picture_blind" in said["controls"] and "best_picture_blind" not in few["controls"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "limited to 7 of 20 rows" in page and "Measure on the test set." in page
+    lines = small.isthmus("evaluate", run, "--split", "val").out.splitlines()
+    assert lines[-1] == said["controls"]["verdict"]
+    assert max(len(line) for line in lines[:-1]) < 80
 
 
 def test_results_of_both_splits_stay_side_by_side(runs: small.Runs) -> None:
@@ -213,12 +219,33 @@ def test_questions_without_pictures_or_answers_are_refused(runs: small.Runs, tmp
     refused = small.isthmus("evaluate", runs["own"][0], "--data", tmp_path / "rows.json")
     assert refused.code == 3
     for row in rows:
-        row["conversations"][0]["value"] = "<image>\nhi"
+        row["conversations"][0]["value"] = "<image>"
         row["image"] = small.picture(tmp_path / f"{row['id']}.png", index=int(row["id"])).name
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     refused = small.isthmus("evaluate", runs["own"][0], "--data", tmp_path / "rows.json")
     assert refused.code == 3
     assert "question" in refused.sentence
+
+
+def test_pictures_of_a_llava_file_may_lie_elsewhere(runs: small.Runs, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    rows = [
+        {
+            "id": str(i),
+            "image": small.picture(tmp_path / "photos" / f"{i}.png", index=i).name,
+            "conversations": [
+                {"from": "human", "value": "<image>\nwhat is red"},
+                {"from": "gpt", "value": "a ring"},
+            ],
+        }
+        for i in range(6)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    asked = ("evaluate", runs["own"][0], "--data", tmp_path / "rows.json")
+    assert small.isthmus(*asked).code == 3
+    assert small.isthmus(*asked, "--images", tmp_path / "photos", "--json").json["n"] == 6
+    refused = small.isthmus("evaluate", runs["own"][0], "--images", tmp_path / "photos")
+    assert (refused.code, "LLaVA JSON" in refused.sentence) == (2, True)
 
 
 def _folder(path: Path, *, good: int, bad: int) -> Path:

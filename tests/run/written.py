@@ -80,8 +80,8 @@ def recipe_for(task: str) -> Recipe:
 def run_of(recipe: Recipe, path: Path) -> RunDirectory:
     directory = RunDirectory(path)
     directory.make()
-    directory.begin(recipe, resume=False)
-    return directory
+    with directory.begun(recipe, resume=False):
+        return directory
 
 
 def log(directory: RunDirectory, stage: str, *records: dict[str, Any], end: str = "") -> None:

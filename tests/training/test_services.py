@@ -86,6 +86,7 @@ def test_a_jump_of_the_loss_is_reported_once(caplog: pytest.LogCaptureFixture) -
     window = LossWindow(size=30)
     with caplog.at_level(logging.WARNING):
         assert not any(window.add(step, 1.0 + 0.01 * (step % 3)) for step in range(25))
+        assert not window.add(25, 1.08)  # ten deviations, but next to nothing
         assert window.add(25, 5.0)
         assert not window.add(26, 50.0)
     assert caplog.text.count("jumped") == 1

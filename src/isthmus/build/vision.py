@@ -100,9 +100,7 @@ def load_part(module: torch.nn.Module, folder: Path, *, part: str, without: tupl
     """
     file = folder / "model.safetensors"
     if not file.is_file():
-        raise CheckpointError(
-            f"{folder.name} has no model.safetensors; choose a folder that a run or a recipe wrote"
-        )
+        raise CheckpointError(f"there is no {file}; choose a folder that a run or a recipe wrote")
     prefix = f"{part}."
     try:
         tensors = load_file(file)

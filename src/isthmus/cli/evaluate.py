@@ -5,19 +5,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from isthmus.cli.printing import interval, number, print_table
+from isthmus.cli.printing import clean, interval, number, print_table
 from isthmus.cli.verbs import Result, verb
 from isthmus.core.options import RunOptions
 
 
 def _print(result: Result) -> None:
+    verdict = result["controls"].get("verdict")
     for title in ("metrics", "controls"):
-        rows = list(_rows(result[title], ""))
+        rows = _rows({name: one for name, one in result[title].items() if name != "verdict"}, "")
         if rows:
             print_table(title.capitalize(), ("name", "value", "95% interval"), rows)
-    typer.echo(f"rows: {number(result['n'])}")
+    whole = f" of {number(result['of'])}" if "of" in result else ""
+    typer.echo(f"rows: {number(result['n'])}{whole}")
     if equal := result.get("equal_captions", 0):
         typer.echo(f"{equal:.1%} of the captions are also another picture's; a tie counts as a miss")
+    if verdict is not None:
+        typer.echo(clean(verdict))
 
 
 def _rows(values: dict[str, Any], above: str) -> list[list[str]]:
@@ -46,6 +50,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="A source of the recipe, or a path; default: its own.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Where the pictures of a LLaVA JSON file lie; default: beside it.")
+    ] = None,
     split: Annotated[
         Literal["val", "test"], typer.Option(help="Which of the recipe's two sources.")
     ] = "test",
@@ -57,5 +64,11 @@ def evaluate(
     from isthmus.run.evaluate import evaluate as run_evaluate
 
     return run_evaluate(
-        run, data=data, split=split, limit=limit, changes=tuple(overrides or ()), options=options
+        run,
+        data=data,
+        images=images,
+        split=split,
+        limit=limit,
+        changes=tuple(overrides or ()),
+        options=options,
     )

@@ -12,10 +12,19 @@ from isthmus.core.options import RunOptions
 
 
 def _print(result: Result) -> None:
-    keys = ("name", "steps", "loss", "seconds", "trainable")
-    rows = [[number(stage.get(key)) for key in keys] for stage in result["stages"]]
-    print_table("Stages", ("stage", "steps", "loss", "seconds", "trainable parameters"), rows)
-    typer.echo(f"run: {clean(str(result['run']))}")
+    columns = {
+        "name": "stage",
+        "steps": "steps",
+        "loss": "loss (mean of the last 50)",
+        "seconds": "seconds",
+        "trainable": "trainable parameters",
+    }
+    tried = result["run"] is None
+    if tried:
+        del columns["loss"], columns["seconds"]
+    rows = [[number(stage.get(key)) for key in columns] for stage in result["stages"]]
+    print_table("Stages", tuple(columns.values()), rows)
+    typer.echo("nothing was trained or written" if tried else f"run: {clean(str(result['run']))}")
 
 
 @verb(_print)

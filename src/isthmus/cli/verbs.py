@@ -28,10 +28,10 @@ def common_options(
     allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch what is not here.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it came from.")] = False,
-) -> tuple[RunOptions, bool]:
-    """The options every verb has, and whether tracebacks are shown."""
+) -> RunOptions:
+    """The options every verb has; `debug`, whether tracebacks are shown, is for `failures` alone."""
     terminal = (sys.stderr if json else sys.stdout).isatty()
-    options = RunOptions(
+    return RunOptions(
         device=device,
         precision=precision,
         seed=seed,
@@ -39,7 +39,6 @@ def common_options(
         json=json,
         terminal=terminal,
     )
-    return options, debug
 
 
 def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Result]], Callable[..., None]]:
@@ -63,8 +62,9 @@ def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Resu
         assert not {parameter.name for parameter in listed} & set(common)
 
         def command(**values: Any) -> None:
-            options, debug = common_options(**{name: values.pop(name) for name in common})
-            with failures(debug=debug):
+            given = {name: values.pop(name) for name in common}
+            with failures(debug=given["debug"]):
+                options = common_options(**given)
                 for name, fields in groups.items():
                     values[name] = own[name].annotation(**{field: values.pop(field) for field in fields})
                 if not options.allow_network:

@@ -67,9 +67,9 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
         raise RecipeError(f"'{text}' is {found}; expected a recipe whose name ends with .yaml or .yml")
     names = shipped_names()
     near = nearest(path.stem if path.suffix else text, names)
-    hint = f"; did you mean '{near}'?" if near is not None else ""
+    hint = f" (did you mean '{near}'?)" if near is not None else ""
     known = ", ".join(names) or "none"
-    raise RecipeError(f"there is no recipe '{text}': no such file, and the shipped recipes are {known}{hint}")
+    raise RecipeError(f"there is no recipe '{text}'{hint}: no such file, and the shipped recipes are {known}")
 
 
 def shipped_names() -> tuple[str, ...]:

@@ -1,7 +1,10 @@
 """What a person chooses for one command, whatever the recipe says; never imports torch."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
+
+from isthmus.core.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]
 """Number format of matrix products; `auto` takes bf16 where the machine has it in hardware and the model is wide enough
@@ -27,3 +30,12 @@ class RunOptions:
     allow_network: bool = False
     json: bool = False
     terminal: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a device of no kind; whether it is there is asked later, by those who can import torch.
+
+        Raises:
+            UsageError: The name is none of those above.
+        """
+        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is None:
+            raise UsageError(f"'{self.device}' is no device; expected auto, cpu, cuda, cuda:N or mps")

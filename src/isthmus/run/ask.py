@@ -15,7 +15,8 @@ def ask(run: Path, image: Path, question: str | None, options: RunOptions) -> di
         CheckpointError: There is no finished run.
         DataError: The picture cannot be read.
     """
+    picture = picture_of(image)  # before the model, which takes longer
     loaded = load(run, options)
     started = time.monotonic()
-    answer = loaded.ask(picture_of(image), question)
+    answer = loaded.ask(picture, question)
     return {"answer": answer.text, "tokens": answer.num_tokens, "seconds": time.monotonic() - started}

@@ -3,7 +3,9 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +15,16 @@ import torch
 
 from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
-from isthmus.core.errors import CheckpointError, MachineError
+from isthmus.core.errors import CheckpointError, MachineError, RecipeError
 from isthmus.core.files import replacing, write_json
 from isthmus.run.evaluations import damaged_split
+from isthmus.training.lock import LOCK
 
 TEMPLATE = "template.json"
 """The chat template in `final/`."""
 
 _HASH = "recipe.sha256"
+_ENVIRONMENT = "environment.json"
 _RESULTS = {"stages": list, "evaluation": dict, "other_tasks": dict}
 """What results hold, among other things, and as what."""
 _PACKAGES = ("isthmus", "torch", "transformers", "peft", "tokenizers", "pillow", "numpy")
@@ -113,7 +117,10 @@ class RunDirectory:
             raise CheckpointError(
                 f"{self.path} is no run directory (it has no recipe.yaml); give the folder that `isthmus train` wrote"
             )
-        recipe = load_recipe(str(self.recipe_file))
+        try:
+            recipe = load_recipe(str(self.recipe_file))
+        except RecipeError as error:
+            raise CheckpointError(f"{error}; restore it, or train again in a new directory") from error
         kept, found = self.recipe_hash, written_hash(self.recipe_file)
         if kept != found:
             raise CheckpointError(
@@ -122,24 +129,57 @@ class RunDirectory:
             )
         return recipe
 
-    def begin(self, recipe: Recipe, *, resume: bool) -> None:
+    @contextmanager
+    def begun(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
         """Write the recipe into a new run, or check that a run to resume has the same one.
 
+        Where what follows is refused before a stage began, a new run is withdrawn, so that the directory is free.
+
         Raises:
-            CheckpointError: There is a run already and `resume` is false, or it belongs to another recipe.
+            CheckpointError: There is a run already and `resume` is false, or it belongs to another recipe; or the
+                directory holds something else.
         """
-        if self.recipe_file.is_file():
-            if not resume:
-                raise CheckpointError(
-                    f"{self.path} holds a run already; go on with --resume, or choose another directory with --out"
-                )
+        is_new = not self.recipe_file.is_file()
+        if is_new:
+            self._begin(recipe)
+        elif not resume:
+            raise CheckpointError(
+                f"{self.path} holds a run already; go on with --resume, or choose another directory with --out"
+            )
+        else:
             self._check_same(recipe)
-            return
-        write_json(self.path / "environment.json", environment())
+        try:
+            yield
+        except Exception:
+            if is_new and self._entries() <= self._first:
+                self._withdraw()
+            raise
+
+    @property
+    def _first(self) -> set[str]:
+        """What a run holds before its first stage."""
+        return {self.recipe_file.name, self.tokenizer().name, _HASH, _ENVIRONMENT, LOCK}
+
+    def _entries(self) -> set[str]:
+        return {entry.name for entry in self.path.iterdir()}
+
+    def _begin(self, recipe: Recipe) -> None:
+        if strange := sorted(self._entries() - {_HASH, _ENVIRONMENT, LOCK}):
+            raise CheckpointError(
+                f"{self.path} holds no run but {', '.join(strange[:3])}; expected a new or empty directory, so choose "
+                "one with --out"
+            )
+        write_json(self.path / _ENVIRONMENT, environment())
         (self.path / _HASH).write_text(recipe_hash(recipe) + "\n", encoding="utf-8")
         # Last and as a whole, because a recipe is what makes a directory a run.
         with replacing(self.recipe_file) as unfinished:
             unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
+
+    def _withdraw(self) -> None:
+        self.recipe_file.unlink()
+        for name in (_HASH, _ENVIRONMENT):
+            (self.path / name).unlink()
+        shutil.rmtree(self.tokenizer(), ignore_errors=True)
 
     def _check_same(self, recipe: Recipe) -> None:
         earlier = self.read_recipe()

@@ -33,6 +33,7 @@ def evaluate(
     run: Path,
     *,
     data: str | None = None,
+    images: Path | None = None,
     split: str = "test",
     limit: int | None = None,
     changes: Sequence[str] = (),
@@ -44,6 +45,7 @@ def evaluate(
         run: The run directory.
         data: A source's name in the recipe, or a path to shards, a folder or a LLaVA JSON file; None takes the
             recipe's own.
+        images: Where the pictures lie that a LLaVA JSON file names; None: beside it.
         split: Which of the recipe's two sources.
         limit: Most samples.
         changes: What is judged otherwise than the run's recipe says, such as `evaluation.decoding.beams=8`; they are
@@ -65,7 +67,7 @@ def evaluate(
     named = settings.val if split == "val" else settings.test
     name = named if data is None else data
     before = loaded.directory.read_results()  # damaged ones are refused here, not after minutes of judging
-    judged = judge(loaded, _source(loaded, name), settings, limit=limit)
+    judged = judge(loaded, _source(loaded, name, images), settings, limit=limit)
     examples = judged.pop("examples")
     if changes:
         judged["changes"] = list(changes)
@@ -97,16 +99,18 @@ def _changed(loaded: LoadedRun, changes: Sequence[str]) -> LoadedRun:
 def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int | None) -> dict[str, Any]:
     """Measure on a source: `metrics`, `controls`, `n`, `skipped`, and `examples` for the report.
 
-    Rows whose picture cannot be read are left out and named in `skipped`.
+    Rows whose picture cannot be read are left out and named in `skipped`. Where `limit` leaves rows out, `of` is how
+    many there are.
 
     Raises:
         DataError: More than 1% of the rows cannot be used.
     """
     good, skipped = usable(loaded, cast(Source, source[:limit]))
     rows = Subset(source, good)
+    partial = limit is not None and limit < len(source)
     match settings.task:
         case "questions":
-            judged = judge_answers(loaded, rows, seed=loaded.seed)
+            judged = judge_answers(loaded, rows, seed=loaded.seed, partial=partial)
         case "captioning":
             judged = judge_captions(loaded, rows, seed=loaded.seed)
         case "retrieval":
@@ -126,19 +130,24 @@ def judge(loaded: LoadedRun, source: Source, settings: Evaluation, *, limit: int
         example["row"] = good[example["row"]]
         if "hits" in example:
             example["hits"] = [good[hit] for hit in example["hits"]]
-    return judged | {"skipped": list(skipped)}
+    return judged | {"skipped": list(skipped)} | ({"of": len(source)} if partial else {})
 
 
-def _source(loaded: LoadedRun, name: str) -> Source:
+def _source(loaded: LoadedRun, name: str, images: Path | None) -> Source:
     recipe = loaded.workshop.recipe
+    is_json = name not in recipe.data and Path(name).suffix == ".json"
+    if images is not None and not is_json:
+        raise UsageError(
+            f"--images says where the pictures of a LLaVA JSON file lie, but --data is '{name}'; leave it out"
+        )
     if name in recipe.data:
         return build_source(recipe.data[name], recipe.data)
     path = Path(name)
     if name and path.is_dir():
         tables = sorted(entry for entry in path.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl"))
         return Folder(path, table=tables[0] if tables else None)
-    if path.suffix == ".json":
-        return LlavaConversations(path, path.parent)
+    if is_json:
+        return LlavaConversations(path, path.parent if images is None else images)
     if path.suffix == ".tar" or "*" in name or "{" in name:
         return Shards(name)
     raise UsageError(

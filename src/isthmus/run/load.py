@@ -82,7 +82,12 @@ class LoadedRun:
             question=question,
             answers=("",) if asked else (),
         )
-        return self.write([sample], rows="questions" if asked else "captions")[0]
+        decoding, evaluation = self.decoding, self.workshop.recipe.evaluation
+        if not asked and evaluation is not None and evaluation.task == "questions":
+            # Room that is set for short answers would cut a caption off.
+            room = max(decoding.max_new_tokens, DecodingSettings().max_new_tokens)
+            decoding = replace(decoding, max_new_tokens=room)
+        return self.write([sample], rows="questions" if asked else "captions", decoding=decoding)[0]
 
     def write(
         self,
@@ -199,7 +204,7 @@ def load(run: str | Path, options: RunOptions | None = None, *, model: str | Non
         )
     if not directory.final.is_dir():
         raise CheckpointError(
-            f"{run} is not finished (it has no `final` folder); go on with `isthmus train --resume`"
+            f"{run} is not finished (it has no `final` folder); go on with `isthmus train RECIPE --out RUN --resume`"
         )
     if model is not None and model not in recipe.models:
         names = ", ".join(recipe.models) or "none, as its recipe has one model"

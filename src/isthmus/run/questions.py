@@ -14,8 +14,16 @@ from isthmus.run.pictures import with_controls
 _ROWS_AT_ONCE = 100
 
 
-def judge_answers(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, Any]:
-    """Exact-match accuracy by kind of question, the four controls and the verdict."""
+def judge_answers(loaded: LoadedRun, source: Source, *, seed: int, partial: bool = False) -> dict[str, Any]:
+    """Exact-match accuracy by kind of question, the four controls and the verdict.
+
+    Args:
+        loaded: The run.
+        source: What it is asked.
+        seed: Decides the shuffled pictures and the intervals.
+        partial: Whether these are only some rows of a set. Then the best answerer without pictures is left out: it
+            knows the answers that it is judged on, and of few rows most questions occur only once.
+    """
     sources, ids = with_controls(loaded, source, seed=seed)
     written = {name: write_all(loaded, one, rows="questions") for name, one in sources.items()}
     samples = [source.sample(index) for index in range(len(source))]
@@ -26,11 +34,11 @@ def judge_answers(loaded: LoadedRun, source: Source, *, seed: int) -> dict[str, 
     verdict = judge(right, generator=generator, pictures=ids)
     shares = answers_json(verdict.answers)
     by_kind = judge_kinds(right, kinds, generator=generator, pictures=ids)
-    blind = best_blind([sample.question or "" for sample in samples], truths)
+    blind = None if partial else best_blind([sample.question or "" for sample in samples], truths)
     return {
         "task": "questions",
         "metrics": {"accuracy": shares["real"]},
-        "controls": verdict.to_json() | {"best_picture_blind": blind},
+        "controls": verdict.to_json() | ({} if blind is None else {"best_picture_blind": blind}),
         "kinds": {kind: answers_json(one.answers) for kind, one in by_kind.items()},
         "n": len(samples),
         "examples": [

@@ -32,7 +32,7 @@ from isthmus.run.capfilt_report import with_filtered
 from isthmus.run.directory import RunDirectory, read_json
 from isthmus.run.instruct_report import with_written
 from isthmus.run.report_examples import examples_of
-from isthmus.run.report_results import headline_split, results_of, verdict_of
+from isthmus.run.report_results import evaluation_notes, results_of, verdict_of, why_measure
 from isthmus.run.show import show
 
 Json = Mapping[str, Any]
@@ -58,7 +58,12 @@ def write_run_report(directory: RunDirectory) -> Path:
     logs = {stage.name: _read_log(directory.stage(stage.name) / "metrics.jsonl") for stage in recipe.training}
     examples, example_notes = examples_of(recipe, measured, directory.path)
     model, model_notes = _model(directory, recipe, measured)
-    notes = (*model_notes, *_stage_notes(directory, recipe, measured, logs), *example_notes)
+    notes = (
+        *evaluation_notes(measured),
+        *model_notes,
+        *_stage_notes(directory, recipe, measured, logs),
+        *example_notes,
+    )
     content = ReportContent(
         header=_header(directory, recipe, measured),
         results=with_written(with_filtered(results_of(recipe, measured), stages), stages),
@@ -261,12 +266,8 @@ def _next_commands(run: str, recipe: Recipe, measured: Json) -> Iterable[NextCom
     elif task == "captioning":
         yield NextCommand(command=f"isthmus ask {quoted} photo.jpg", why="Caption a picture of yours.")
     if task is not None:
-        split = headline_split(recipe, measured)
         yield NextCommand(
-            command=f"isthmus evaluate {quoted} --split test",
-            why="Measure again; the numbers come out the same."
-            if split == "test"
-            else "Measure on the test set.",
+            command=f"isthmus evaluate {quoted} --split test", why=why_measure(recipe, measured)
         )
     yield NextCommand(command=f"isthmus show {quoted} --table", why="See every part and its parameters.")
     if not recipe.training:

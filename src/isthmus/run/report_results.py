@@ -70,6 +70,26 @@ def verdict_of(recipe: Recipe, measured: Json) -> Verdict | None:
     return Verdict(text=controls["verdict"], state=_STATES[controls["conclusion"]])
 
 
+def evaluation_notes(measured: Json) -> Iterable[str]:
+    """What was judged on fewer rows than there are."""
+    for split, judged in evaluations_of(measured):
+        if "of" in judged:
+            yield (
+                f"The last evaluation on {split} was limited to {judged['n']:,} of {judged['of']:,} rows "
+                "(`isthmus evaluate` with --limit)."
+            )
+
+
+def why_measure(recipe: Recipe, measured: Json) -> str:
+    """What evaluating the test set would add to what was measured."""
+    split = headline_split(recipe, measured)
+    if split != "test":
+        return "Measure on the test set."
+    if "of" in measured["evaluation"][split]:
+        return "Measure on the whole test set."
+    return "Measure again; the numbers come out the same."
+
+
 def results_of(recipe: Recipe, measured: Json) -> Results:
     """Controls and tables of every evaluation, of other tasks too, the one the page leads with first."""
     headline = headline_split(recipe, measured)
@@ -205,7 +225,8 @@ def _table(
 
 
 def _rows(judged: Json) -> str:
-    return f"{judged['n']:,} rows; small figures are 95% intervals."
+    whole = f" of {judged['of']:,}" if "of" in judged else ""
+    return f"{judged['n']:,}{whole} rows; small figures are 95% intervals."
 
 
 def _optional(measured: Json, name: str) -> Estimate | None:

@@ -78,8 +78,8 @@ def train(
         with DirectoryLock(out):
             if resume and not directory.recipe_file.is_file():
                 _LOG.info("%s holds no run to go on with; a new one begins", out)
-            directory.begin(recipe, resume=resume)
-            return _run_stages(recipe, directory, sitting)
+            with directory.begun(recipe, resume=resume):
+                return _run_stages(recipe, directory, sitting)
 
 
 def _run_stages(recipe: Recipe, directory: RunDirectory, sitting: Sitting) -> dict[str, Any]:

@@ -163,8 +163,8 @@ def _read(file: Path, *, with_tensors: bool) -> tuple[tuple[str, ...], dict[str,
     """Parts, digests of the frozen parts, and tensors, which are compared with the digest they were saved with."""
     if not file.is_file():
         raise CheckpointError(
-            f"{file} does not exist; go on with `isthmus train --resume` where the stage did not finish, else restore "
-            f"the file from a copy, or remove {file.parent} first"
+            f"{file} does not exist; go on with `isthmus train RECIPE --out RUN --resume` where the stage did not "
+            f"finish, else restore the file from a copy, or remove {file.parent} first"
         )
     try:
         with safe_open(file, framework="pt") as stored:
@@ -182,7 +182,8 @@ def _read(file: Path, *, with_tensors: bool) -> tuple[tuple[str, ...], dict[str,
 
 def _damaged(file: Path, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{file} is damaged ({why}); restore it from a copy, or remove {file.parent} and run `isthmus train --resume`"
+        f"{file} is damaged ({why}); restore it from a copy, or remove {file.parent} and run "
+        "`isthmus train RECIPE --out RUN --resume`"
     )
 
 

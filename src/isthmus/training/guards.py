@@ -88,11 +88,14 @@ class LossWindow:
     Args:
         size: How many losses are remembered.
         sigmas: How many standard deviations above the mean count as a jump.
+        least: How far above the mean a jump is at least, in units of the loss: where nearly nothing is left to learn,
+            one odd batch is many deviations away.
     """
 
-    def __init__(self, *, size: int = 50, sigmas: float = 6.0) -> None:
+    def __init__(self, *, size: int = 50, sigmas: float = 6.0, least: float = 0.1) -> None:
         self._losses: deque[float] = deque(maxlen=size)
         self._sigmas = sigmas
+        self._least = least
         self._has_warned = False
 
     def add(self, step: int, loss: float) -> bool:
@@ -101,7 +104,7 @@ class LossWindow:
         if len(self._losses) >= 20 and not self._has_warned:
             mean = self.mean
             deviation = math.sqrt(sum((value - mean) ** 2 for value in self._losses) / len(self._losses))
-            jumped = loss > mean + self._sigmas * max(deviation, 1e-3 * abs(mean))
+            jumped = loss > mean + max(self._sigmas * deviation, self._least)
         if jumped:
             self._has_warned = True
             _LOG.warning(

@@ -10,7 +10,8 @@ from typing import IO, Self, final
 
 from isthmus.core.errors import CheckpointError
 
-_NAME = "run.lock"
+LOCK = "run.lock"
+"""The file that names the process which holds the directory."""
 
 
 class InUse(CheckpointError):
@@ -29,7 +30,7 @@ class DirectoryLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / _NAME
+        self._path = directory / LOCK
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ Here, and only here, the text `<image>` is a marker: it becomes the place of a p
 marker anywhere in a turn moves to the turn's start with a newline after it; several keep their order.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,15 @@ class LlavaConversations(Source):
                 f"{where} has {markers} {MARKER} marker(s) but {len(names)} picture(s); "
                 "expected as many markers as pictures"
             )
+        question, answers = _first_exchange(turns)
         return Sample(
             id=f"{index}:{row['id']}" if "id" in row else str(index),
             origin=f"{self._file.name} row {index}",
             images=tuple(self._images.image(name, where) for name in names),
             captions=_caption(turns, len(names)),
             turns=turns,
+            question=question,
+            answers=answers,
         )
 
 
@@ -103,6 +107,14 @@ def _parts(images: list[ImagePart], words: str) -> tuple[str | ImagePart, ...]:
     if not words:
         return tuple(images)
     return (*(part for image in images[:-1] for part in (image, "\n")), images[-1], f"\n{words}")
+
+
+def _first_exchange(turns: tuple[Turn, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """What is asked first and its answer, so that rows can be judged as questions; nothing without either."""
+    for asked, said in pairwise(turns):
+        if (asked.role, said.role) == ("user", "assistant") and asked.text.strip():
+            return asked.text.strip(), (said.text,)
+    return None, ()
 
 
 def _caption(turns: tuple[Turn, ...], num_images: int) -> tuple[str, ...]:
