@@ -18,8 +18,9 @@ def inside(said: dict[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def changed(name: str, *overrides: str) -> dict[str, Any]:
-    """What `show` says of a changed recipe."""
-    return describe(load_recipe(name, overrides))
+    """What `isthmus show` says of a changed recipe."""
+    said: dict[str, Any] = small.isthmus("show", name, *overrides, "--json").json
+    return said
 
 
 def test_flamingo() -> None:

@@ -86,6 +86,19 @@ def test_show_counts_the_visual_tokens_of_another_size(recipes: Path) -> None:
     assert "--image-size" in refused.sentence
 
 
+def test_show_counts_a_changed_recipe_and_changes_no_run(recipes: Path, runs: small.Runs) -> None:
+    target = str(recipes / "own.yaml")
+    counts = [
+        small.isthmus("show", target, f"model.language.layers={layers}", "--json").json["total"]
+        for layers in (1, 2, 3)
+    ]
+    assert counts[2] - counts[1] == counts[1] - counts[0] > 0
+    run, _ = runs["own"]
+    refused = small.isthmus("show", str(run), "model.language.layers=1")
+    assert refused.code == 2
+    assert "model.language.layers=1" in refused.sentence and "recipe.yaml" in refused.sentence
+
+
 def test_the_package_imports_without_torch_and_names_what_it_has() -> None:
     code = "import sys, isthmus; isthmus.load_recipe; assert 'torch' not in sys.modules; print(dir(isthmus))"
     source = Path(isthmus.__file__).parents[1]
