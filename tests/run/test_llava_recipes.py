@@ -53,10 +53,27 @@ def test_llava_next_at_true_size(name: str, connector: int, newline: int, langua
     assert said["visual_tokens"] == 1176
 
 
-def test_show_counts_the_tokens_of_a_picture() -> None:
-    for written, tokens in (("1000x300", 2182), ("300x1000", 2232), ("672x672", 2928)):
-        said = small.isthmus("show", "llava_next", "--image-size", written, "--json").json
-        assert said["visual_tokens"] == tokens
+@pytest.mark.parametrize(
+    ("written", "tokens"),
+    [
+        ("336x336", 1176),
+        ("640x480", 2340),
+        ("480x640", 2352),
+        ("1024x768", 2340),
+        ("672x672", 2928),
+        ("1000x300", 2182),
+        ("300x1000", 2232),
+        ("1920x1080", 1948),
+        ("1344x336", 1890),
+        ("336x672", 1776),
+        ("672x336", 1752),
+        ("1008x336", 2328),
+        ("336x1008", 2376),
+    ],
+)
+def test_show_counts_the_tokens_of_a_picture(written: str, tokens: int) -> None:
+    said = small.isthmus("show", "llava_next", "--image-size", written, "--json").json
+    assert said["visual_tokens"] == tokens
 
 
 @pytest.fixture(scope="module")
