@@ -95,11 +95,7 @@ def show(
     ] = None,
     table: Annotated[bool, typer.Option("--table", help="Also the rows inside each part.")] = False,
     image_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH",
-            help="Count visual tokens for pictures that reach the encoder, or are cut into tiles, at this size.",
-        ),
+        str | None, typer.Option(metavar="WxH", help="Count visual tokens for pictures of this size.")
     ] = None,
     *,
     options: RunOptions,

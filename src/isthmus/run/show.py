@@ -231,16 +231,19 @@ def _rows_as_data(
 def _visual_tokens(config: Model, model: torch.nn.Module, image_size: Size | None) -> int | None:
     if not isinstance(model, VisionLanguageModelModule) or not isinstance(config, VisionLanguageModel):
         return None
-    try:
-        if config.tiles is not None:
-            tile = model.vision.image_size
-            side = square_side(model.num_places(model.vision.num_tokens(tile)))
-            picture, grids = image_size or tile, [Size(*grid) for grid in config.tiles.grids]
-            cut = Cut(picture=picture, grid=best_grid(picture, tile=tile, grids=grids))
-            return cut.num_tokens(Size(height=side, width=side))
-        return model.num_visual_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
-    except ValueError as error:
-        raise UsageError(f"--image-size: {error}") from error
+    own = model.vision.image_size
+    if config.tiles is not None:
+        side = square_side(model.num_places(model.vision.num_tokens(own)))
+        picture, grids = image_size or own, [Size(*grid) for grid in config.tiles.grids]
+        cut = Cut(picture=picture, grid=best_grid(picture, tile=own, grids=grids))
+        return cut.num_tokens(Size(height=side, width=side))
+    if config.vision.resize == "none" and image_size not in (None, own):
+        raise UsageError(
+            f"--image-size: model.vision.resize is none, so that pictures have to be {own.width}x{own.height} already; "
+            "choose resize squash, crop or pad"
+        )
+    # Whatever its size, a picture is brought to the encoder's own.
+    return model.num_visual_tokens(model.vision.num_tokens(own))
 
 
 def kinds_of(config: Model) -> dict[str, str]:
