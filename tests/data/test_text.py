@@ -182,6 +182,14 @@ def test_a_reused_placeholder_that_somebody_types_is_refused(gpt2: PreTrainedTok
         encoder.encode(TALK, tokens_per_image=[2], origin="row")
 
 
+def test_a_reused_placeholder_that_the_template_writes_is_refused(gpt2: PreTrainedTokenizerBase) -> None:
+    encoder = TextCodec(
+        tokenizer=gpt2, template=ChatTemplate.from_name("plain"), placeholder_id=198, context=99
+    )
+    with pytest.raises(RecipeError, match=r"template 'plain' writes 'Ċ', which is the placeholder"):
+        encoder.encode(TALK, tokens_per_image=[2], origin="row")
+
+
 def test_template_tokens_that_a_tokenizer_lacks(gpt2: PreTrainedTokenizerBase) -> None:
     with pytest.raises(RecipeError, match=r"<\|im_end\|>"):
         codec(gpt2, "chatml")
