@@ -13,9 +13,9 @@ from recipes import GOOD, spoiled
 
 from isthmus.config import load
 from isthmus.config.load import load_recipe, parse_recipe, recipe_hash, resolved_yaml
-from isthmus.config.paths import expand
+from isthmus.config.paths import data_path, expand
 from isthmus.config.recipe import Recipe
-from isthmus.core.errors import RecipeError
+from isthmus.core.errors import DataError, RecipeError
 
 
 def test_a_recipe_is_read_with_its_defaults() -> None:
@@ -66,6 +66,19 @@ def test_the_shared_folder_is_a_variable_until_a_path_is_used(monkeypatch: pytes
     assert expand(source.files) == "/elsewhere/train-*.tar"
     monkeypatch.delenv("ISTHMUS_SHARED")
     assert expand(source.files) == "../shared/train-*.tar"
+
+
+def test_data_in_a_shared_folder_that_is_not_there_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ISTHMUS_SHARED", raising=False)
+    with pytest.raises(DataError, match=r"ISTHMUS_SHARED, .* is not set \(default \.\./shared\)"):
+        data_path("${shared}/data/train-*.tar")
+    monkeypatch.setenv("ISTHMUS_SHARED", "nowhere")
+    with pytest.raises(DataError, match=r"ISTHMUS_SHARED, .* is nowhere, and that is no folder"):
+        data_path("${shared}/data/train-*.tar")
+    assert data_path("photos/train-*.tar") == "photos/train-*.tar"
 
 
 def test_another_variable_is_refused() -> None:
@@ -203,7 +216,7 @@ def test_refusing_a_recipe_takes_under_a_second_and_no_torch(tmp_path: Path) -> 
     program = (
         "import sys, time; start = time.process_time()\n"
         "import isthmus\n"
-        "from isthmus.core.errors import RecipeError\n"
+        "from isthmus.core.errors import DataError, RecipeError\n"
         "try: isthmus.load_recipe(sys.argv[1])\n"
         "except RecipeError as error: print(error)\n"
         "heavy = {'torch', 'numpy', 'transformers', 'peft'} & set(sys.modules)\n"

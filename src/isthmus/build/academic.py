@@ -13,7 +13,7 @@ from isthmus.config.academic import (
     VisualGenomeSource,
     VqaSource,
 )
-from isthmus.config.paths import expand
+from isthmus.config.paths import data_path
 from isthmus.data.samples import Source
 from isthmus.data.sources.regions import read_refcoco, read_visual_genome
 from isthmus.data.sources.textcaps import TextCaps
@@ -74,4 +74,4 @@ def build_academic(config: AcademicSource) -> Source:
 
 
 def _path(text: str) -> Path:
-    return Path(expand(text))
+    return Path(data_path(text))

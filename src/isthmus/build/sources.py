@@ -23,7 +23,7 @@ from isthmus.config.data import (
     ShardSource,
     Source,
 )
-from isthmus.config.paths import expand
+from isthmus.config.paths import data_path
 from isthmus.data.exchanged import ExchangedCaptions
 from isthmus.data.mixture import Mixture, MixturePart
 from isthmus.data.samples import Source as SampleSource
@@ -44,14 +44,14 @@ def build_source(config: Source, data: Mapping[str, Source]) -> SampleSource:
     """
     match config:
         case ShardSource():
-            shards = Shards(expand(config.files))
+            shards = Shards(data_path(config.files))
             if not config.exchanged:
                 return shards
             return ExchangedCaptions(shards, share=config.exchanged, seed=config.seed)
         case FolderSource():
-            return Folder(Path(expand(config.path)), table=config.table)
+            return Folder(Path(data_path(config.path)), table=config.table)
         case LlavaSource():
-            return LlavaConversations(Path(expand(config.file)), Path(expand(config.images)))
+            return LlavaConversations(Path(data_path(config.file)), Path(data_path(config.images)))
         case SceneSource():
             return _scenes(config)
         case ClipSource():

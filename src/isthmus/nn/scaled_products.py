@@ -36,7 +36,7 @@ def attend(
             runs without them and has to give what the second one gives, bit for bit.
     """
     assert mask is None or not causal
-    if not learns or _fused_is_faster(query, key):
+    if not learns or fused_is_faster(query, key):
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
         )
@@ -53,5 +53,6 @@ def attend(
     return functional.dropout(weights, dropout) @ value
 
 
-def _fused_is_faster(query: Tensor, key: Tensor) -> bool:
+def fused_is_faster(query: Tensor, key: Tensor) -> bool:
+    """Whether PyTorch's fused kernel learns at least as fast as matrix products do."""
     return query.device.type != "cpu" or query.dtype != torch.bfloat16 or key.shape[-2] > LONGEST

@@ -8,7 +8,7 @@ from typing import Any
 from isthmus.build.workshop import open_workshop
 from isthmus.config.instruct import InstructStage
 from isthmus.config.instructions import FactOptions, PaceOptions
-from isthmus.config.paths import expand
+from isthmus.config.paths import data_path
 from isthmus.config.recipe import Recipe
 from isthmus.core.files import file_hash
 from isthmus.core.options import RunOptions
@@ -42,7 +42,7 @@ def write_data(
     there.open(resume=sitting.resume)
     options = replace(sitting.options, seed=recipe.seed)
     counts = write_instructions(
-        expand(stage.facts),
+        data_path(stage.facts),
         directory=there,
         about=FactOptions(
             instances=_path(stage.instances),
@@ -88,4 +88,4 @@ def _writer(
 
 
 def _path(named: str | None) -> Path | None:
-    return None if named is None else Path(expand(named))
+    return None if named is None else Path(data_path(named))

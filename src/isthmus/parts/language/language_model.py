@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from isthmus.parts.checkpoints import PretrainedSource, architecture_of, load_network, quiet
+from isthmus.parts.language import attention
 from isthmus.parts.language.token_rows import TokenRows
 
 
@@ -160,7 +161,9 @@ def build_llama(shape: LlamaShape) -> PreTrainedModel:
         bos_token_id=shape.start_id,
         eos_token_id=shape.end_id,
     )
-    return LlamaForCausalLM(config)
+    network = LlamaForCausalLM(config)
+    network.set_attn_implementation(attention.NAME)
+    return network
 
 
 def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
