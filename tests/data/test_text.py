@@ -14,7 +14,7 @@ from isthmus.core.errors import DataError, RecipeError
 from isthmus.data.encoding import Encoder
 from isthmus.data.samples import ImagePart, Turn
 from isthmus.data.templates import ChatTemplate
-from isthmus.data.text import CaptionEncoder, TextCodec, placeholder_id_for
+from isthmus.data.text import CaptionEncoder, TextCodec
 from isthmus.data.vocabulary import SPECIALS, train_tokenizer
 
 MODELS = Path(os.environ.get("ISTHMUS_SHARED", "../shared")) / "models"
@@ -193,13 +193,6 @@ def test_a_reused_placeholder_that_the_template_writes_is_refused(gpt2: PreTrain
 def test_template_tokens_that_a_tokenizer_lacks(gpt2: PreTrainedTokenizerBase) -> None:
     with pytest.raises(RecipeError, match=r"<\|im_end\|>"):
         codec(gpt2, "chatml")
-
-
-def test_placeholder_ids() -> None:
-    assert placeholder_id_for("virtual", vocabulary=512) == placeholder_id_for("add", vocabulary=512) == 512
-    assert placeholder_id_for(7, vocabulary=512) == 7
-    with pytest.raises(RecipeError, match="expected 0 to 511"):
-        placeholder_id_for(512, vocabulary=512)
 
 
 def test_captions_keep_their_end_token(gpt2: PreTrainedTokenizerBase) -> None:

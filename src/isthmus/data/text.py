@@ -56,7 +56,7 @@ class TextCodec:
     Args:
         tokenizer: The language model's tokenizer.
         template: The chat template; the tokenizer's first and last token are filled in.
-        placeholder_id: The id that pictures stand as (see `placeholder_id_for`).
+        placeholder_id: The id that pictures stand as: one past the embedding table's, or one that nothing else uses.
         context: Most tokens a row may have, visual ones included.
         added: Special tokens of the template that the tokenizer does not know, with ids past its vocabulary.
 
@@ -195,26 +195,6 @@ class TextCodec:
                 f"{origin} has a prompt of {length} tokens, but the context has {self.context}; "
                 "shorten the text or raise the context"
             )
-
-
-def placeholder_id_for(how: Literal["virtual", "add"] | int, *, vocabulary: int) -> int:
-    """The id that pictures stand as.
-
-    Args:
-        how: `virtual` is the first id past the embedding and never reaches it; `add` is the same id, for which the
-            embedding gets one more row; a number reuses that id of the vocabulary.
-        vocabulary: Rows of the token embedding, or tokens of the tokenizer where those are more.
-
-    Raises:
-        RecipeError: The reused id is outside the vocabulary.
-    """
-    if not isinstance(how, int):
-        return vocabulary
-    if not 0 <= how < vocabulary:
-        raise RecipeError(
-            f"placeholder {how} is outside the vocabulary; expected 0 to {vocabulary - 1}, or virtual or add"
-        )
-    return how
 
 
 class CaptionEncoder:
