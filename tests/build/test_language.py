@@ -89,6 +89,11 @@ def _wider(folder: Path) -> None:
         (partial(_said, "{}"), RecipeError, "name: Unrecognized model in"),
         (partial(_said, '{"model_type": "nope"}'), RecipeError, "has model type `nope` but .*out of date.$"),
         (
+            partial(_said, '{"model_type": "t5"}'),
+            RecipeError,
+            "name: '.*' is of type 't5', which is no causal language model; .* use kind: encoder_decoder$",
+        ),
+        (
             _wider,
             CheckpointError,
             r"have other sizes than .*: lm_head.weight is \(50, 16\), expected \(50, 32\)",

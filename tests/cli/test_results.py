@@ -36,13 +36,15 @@ TABLE = {
 def test_show_prints_parts_and_what_each_stage_trains(install: Install, isthmus: Isthmus) -> None:
     seen: list[Any] = []
 
-    def show(target: str, *, image_size: Size | None, network_allowed: bool) -> dict[str, Any]:
-        seen.append((target, image_size, network_allowed))
+    def show(
+        target: str, overrides: list[str], *, image_size: Size | None, network_allowed: bool
+    ) -> dict[str, Any]:
+        seen.append((target, overrides, image_size, network_allowed))
         return TABLE
 
     install("show", show)
-    ran = isthmus("show", "demo", "--image-size", "640x480")
-    assert seen == [("demo", Size(height=480, width=640), False)]
+    ran = isthmus("show", "demo", "seed=1", "--image-size", "640x480")
+    assert seen == [("demo", ["seed=1"], Size(height=480, width=640), False)]
     assert ran.stdout.splitlines() == [
         "Parts",
         "part        kind  parameters       in align    in together",

@@ -3,7 +3,7 @@
 import pytest
 from recipes import GOOD
 
-from isthmus.config.load import parse_recipe
+from isthmus.config.load import load_recipe, parse_recipe
 from isthmus.core.errors import RecipeError
 
 CLIPS = GOOD.replace(
@@ -34,3 +34,24 @@ def test_clips_need_a_resampler_with_frames(text: str, said: str) -> None:
 def test_clips_that_fit_are_taken() -> None:
     recipe = parse_recipe(LIVE.replace("frames: 3", "frames: 4"), "clips.yaml")
     assert recipe.model.max_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("connector", "fusion", "most"),
+    [
+        ("{kind: mapping_mlp}", "splice", None),
+        ("{kind: mapping_mlp}", "cross_attention", 0),
+        ("{kind: mapping_transformer}", "splice", 0),
+        ("{kind: linear}", "splice", 0),
+    ],
+)
+def test_how_many_frames_a_connector_takes(connector: str, fusion: str, most: int | None) -> None:
+    changes = [f"model.connector={connector}", f"model.fusion={{kind: {fusion}}}"]
+    recipe = parse_recipe(GOOD, "clips.yaml", changes)
+    assert recipe.model.max_frames == most
+
+
+def test_the_visual_text_model_takes_as_many_frames_as_its_resampler() -> None:
+    model = load_recipe("visual_text_model").model
+    assert model.max_frames == 500
+    assert model.has_tokens_of_frames

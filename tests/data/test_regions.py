@@ -105,3 +105,12 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
         DataError, match=r"regions\.json row 0, 'regions' 2, has 'x' = 'a'; expected a number"
     ):
         read_visual_genome(regions, data, tmp_path)
+    size = r"{}.* has 'width' = {}; expected a number of pixels from 1 on"
+    spoil(refs, lambda c: c[3].update(ann_id=7))
+    spoil(instances, lambda c: c["images"][0].update(width=0))
+    with pytest.raises(DataError, match=size.format(r"instances\.json, 'images' 0,", 0)):
+        read_refcoco(refs, instances, tmp_path)
+    spoil(regions, lambda c: c[0]["regions"][2].update(x=1))
+    spoil(data, lambda c: c[0].update(width=-3))
+    with pytest.raises(DataError, match=size.format(r"image_data\.json row 0", -3)):
+        read_visual_genome(regions, data, tmp_path)

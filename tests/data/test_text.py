@@ -14,7 +14,7 @@ from isthmus.core.errors import DataError, RecipeError
 from isthmus.data.encoding import Encoder
 from isthmus.data.samples import ImagePart, Turn
 from isthmus.data.templates import ChatTemplate
-from isthmus.data.text import CaptionEncoder, TextCodec, placeholder_id_for
+from isthmus.data.text import CaptionEncoder, TextCodec
 from isthmus.data.vocabulary import SPECIALS, train_tokenizer
 
 MODELS = Path(os.environ.get("ISTHMUS_SHARED", "../shared")) / "models"
@@ -182,16 +182,17 @@ def test_a_reused_placeholder_that_somebody_types_is_refused(gpt2: PreTrainedTok
         encoder.encode(TALK, tokens_per_image=[2], origin="row")
 
 
+def test_a_reused_placeholder_that_the_template_writes_is_refused(gpt2: PreTrainedTokenizerBase) -> None:
+    encoder = TextCodec(
+        tokenizer=gpt2, template=ChatTemplate.from_name("plain"), placeholder_id=198, context=99
+    )
+    with pytest.raises(RecipeError, match=r"template 'plain' writes 'Ċ', which is the placeholder"):
+        encoder.encode(TALK, tokens_per_image=[2], origin="row")
+
+
 def test_template_tokens_that_a_tokenizer_lacks(gpt2: PreTrainedTokenizerBase) -> None:
     with pytest.raises(RecipeError, match=r"<\|im_end\|>"):
         codec(gpt2, "chatml")
-
-
-def test_placeholder_ids() -> None:
-    assert placeholder_id_for("virtual", vocabulary=512) == placeholder_id_for("add", vocabulary=512) == 512
-    assert placeholder_id_for(7, vocabulary=512) == 7
-    with pytest.raises(RecipeError, match="expected 0 to 511"):
-        placeholder_id_for(512, vocabulary=512)
 
 
 def test_captions_keep_their_end_token(gpt2: PreTrainedTokenizerBase) -> None:

@@ -109,7 +109,9 @@ def test_too_few_visual_tokens_are_refused_with_both_numbers() -> None:
         model.embed(batch_of([[1, *[IMAGE] * 4, 7]], None))
     wrong = batch_of([[1, *[IMAGE] * 4]], torch.randn(1, 3, 16, 16))
     planned = VisualLayout(images_per_row=(1,), tokens_per_image=(5,))
-    with pytest.raises(ValueError, match=r"planned \[5\] visual tokens an image, but the connector gives 4"):
+    with pytest.raises(
+        ValueError, match=r"planned \[5\] visual tokens an image, but the connector gives \[4\]"
+    ):
         model.embed(Batch(sample_ids=("a",), pixels=wrong.pixels, token_ids=wrong.token_ids, layout=planned))
 
 

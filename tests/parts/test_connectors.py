@@ -96,6 +96,15 @@ def test_learned_positions_refuse_another_grid() -> None:
         MLPConnector(vision_width=2, language_width=2, num_positions=49).num_tokens(64)
 
 
+@pytest.mark.parametrize(
+    ("patches", "said"),
+    [(50, "50 tokens are no square grid"), (9, "to 4 tokens a side, but .* gives 3 patches")],
+)
+def test_an_mlp_averages_square_grids_and_never_to_more_tokens(patches: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MLPConnector(vision_width=2, language_width=2, pool_side=4).num_tokens(patches)
+
+
 def test_resampler_latents_are_keys_too() -> None:
     """With patches that carry nothing, latents still exchange through their own keys and values (Flamingo, Figure 5)."""
     torch.manual_seed(0)

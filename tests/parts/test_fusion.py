@@ -22,6 +22,7 @@ from transformers import (
 from isthmus.parts.fusion.gated_block import GatedBlock, GatedShape
 from isthmus.parts.fusion.gated_cross_attention import GatedCrossAttention
 from isthmus.parts.fusion.media import Pictures, pictures_of_rows
+from isthmus.parts.recomputation import set_recomputed
 
 WIDTH, CONTEXT, LAYERS, VOCABULARY = 16, 12, 4, 40
 SHAPE = GatedShape(num_heads=2, head_width=4, ffn_multiple=2)
@@ -217,19 +218,19 @@ def test_beams_of_a_row_see_its_pictures() -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
-def test_gradients_pass_through_checkpointed_layers(family: str) -> None:
+def test_gradients_pass_through_recomputed_layers(family: str) -> None:
+    """By our switch, with which the network stays in eval mode, and by transformers' own."""
     network = network_of(family).requires_grad_(requires_grad=False)
     fusion = fused(network)
     tokens = pictures().tokens
     gradients: list[list[Tensor]] = []
-    for checkpointing in (False, True):
-        network.train(
-            checkpointing
-        )  # transformers recomputes only in train mode; these twins have no dropout
-        for module in network.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        if checkpointing:
+    for switch in ("none", "ours", "transformers"):
+        set_recomputed(network, enabled=switch == "ours")
+        if switch == "transformers":  # it recomputes only in train mode; these twins have no dropout
+            network.train()
+            for module in network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
             network.activation_checkpointing_enable({"use_reentrant": False})
         leaf = tokens.clone().requires_grad_()
         fusion.zero_grad()
@@ -238,10 +239,11 @@ def test_gradients_pass_through_checkpointed_layers(family: str) -> None:
         loss.backward()
         found = [leaf.grad, *(parameter.grad for parameter in fusion.parameters())]
         gradients.append([gradient.clone() for gradient in found if gradient is not None])
-    assert len(gradients[0]) == len(gradients[1]) == 1 + len(list(fusion.parameters()))
+    kept, ours, theirs = gradients
+    assert len(kept) == len(ours) == len(theirs) == 1 + len(list(fusion.parameters()))
     # The same operations in the same order: not one bit differs.
-    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
-    assert gradients[0][0].abs().max() > 0
+    assert all(torch.equal(*pair) for other in (ours, theirs) for pair in zip(kept, other, strict=True))
+    assert kept[0].abs().max() > 0
 
 
 def test_at_the_start_only_the_gates_learn() -> None:

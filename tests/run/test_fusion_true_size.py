@@ -18,8 +18,9 @@ def inside(said: dict[str, Any], part: str) -> list[dict[str, Any]]:
 
 
 def changed(name: str, *overrides: str) -> dict[str, Any]:
-    """What `show` says of a changed recipe."""
-    return describe(load_recipe(name, overrides))
+    """What `isthmus show` says of a changed recipe."""
+    said: dict[str, Any] = small.isthmus("show", name, *overrides, "--json").json
+    return said
 
 
 def test_flamingo() -> None:
@@ -33,6 +34,19 @@ def test_flamingo() -> None:
     assert len(inside(said, "fusion")) == 8
     assert said["stages"][0]["trainable"] == 1_178_834_960 + 2 * 4096
     assert said["visual_tokens"] == 64
+
+
+@pytest.mark.parametrize(
+    ("language", "block"),
+    [
+        ("togethercomputer/RedPajama-INCITE-Base-3B-v1", 56_109_058),
+        ("facebook/opt-2.7b", 56_109_058),
+        ("mosaicml/mpt-7b", 139_476_994),
+    ],
+)
+def test_a_gated_block_grows_with_the_language_model(language: str, block: int) -> None:
+    blocks = inside(changed("flamingo", f"model.language.name={language}"), "fusion")
+    assert [row["parameters"] for row in blocks] == [block] * 8
 
 
 def test_flamingo_by_the_rule_of_the_paper_has_as_many_blocks() -> None:
@@ -57,17 +71,27 @@ def test_visual_text_model_and_the_rows_of_its_table() -> None:
     assert said["total"] == 250_922_264
     assert (said["stages"][0]["trainable"], said["stages"][0]["frozen"]) == (39_026_456, 211_895_808)
     assert said["visual_tokens"] == 1 + 64
-    printed = small.isthmus("show", "visual_text_model", "--table").out
-    for number in (
+    printed = [
+        line.split() for line in small.isthmus("show", "visual_text_model", "--table").out.splitlines()
+    ]
+    counted = {
+        number for words in printed for number in words if number.strip("()").replace(",", "").isdigit()
+    }
+    assert counted >= {
+        "87,456,000",
         "393,728",
+        "393,984",
         "433,152",
         "2,363,904",
         "1,536",
+        "2,362,370",
         "(152,788,248)",
         "(38,597,376)",
         "250,922,264",
-    ):
-        assert number in printed
+        "39,026,456",
+        "211,895,808",
+    }
+    assert [words[2] for words in printed if words and words[0].startswith("layers.")] == ["2,363,904"] * 4
 
 
 @pytest.mark.parametrize(("every", "count"), [(2, 138_614_028), (3, 133_889_288), (4, 131_526_918)])
@@ -140,3 +164,13 @@ def test_clipcap(connector: str, count: int, tokens: int) -> None:
     said = changed("clipcap", f"model.connector={connector}")
     assert (rows(said)["connector"], said["visual_tokens"]) == (count, tokens)
     assert rows(said)["language"] == 124_439_808
+
+
+def test_clipcap_on_the_vectors_of_an_encoder_640_wide() -> None:
+    """As wide as CLIP's RN50x4, with which the paper's transformer was trained."""
+    said = changed(
+        "clipcap",
+        "model.vision={kind: vit, image_size: 288, patch: 32, width: 640, layers: 1, heads: 10, features: cls}",
+        "model.connector={kind: mapping_transformer, prefix: 40, vectors: 40}",
+    )
+    assert (rows(said)["connector"], said["visual_tokens"]) == (57_520_128, 40)

@@ -79,11 +79,28 @@ def test_show_counts_the_same_for_a_run_as_its_model_has(runs: small.Runs) -> No
 
 
 def test_show_counts_the_visual_tokens_of_another_size(recipes: Path) -> None:
+    """Without tiles every picture is brought to the encoder's size; one that has to fit already may be refused."""
     target = str(recipes / "own.yaml")
-    assert small.isthmus("show", target, "--image-size", "64x32", "--json").json["visual_tokens"] == 32
-    refused = small.isthmus("show", target, "--image-size", "63x32")
+    for written in ("64x32", "63x500"):
+        assert small.isthmus("show", target, "--image-size", written, "--json").json["visual_tokens"] == 16
+    fixed = "model.vision.resize=none"
+    assert small.isthmus("show", target, fixed, "--image-size", "32", "--json").json["visual_tokens"] == 16
+    refused = small.isthmus("show", target, fixed, "--image-size", "64x32")
     assert refused.code == 2
-    assert "--image-size" in refused.sentence
+    assert "--image-size" in refused.sentence and "32x32 already" in refused.sentence
+
+
+def test_show_counts_a_changed_recipe_and_changes_no_run(recipes: Path, runs: small.Runs) -> None:
+    target = str(recipes / "own.yaml")
+    counts = [
+        small.isthmus("show", target, f"model.language.layers={layers}", "--json").json["total"]
+        for layers in (1, 2, 3)
+    ]
+    assert counts[2] - counts[1] == counts[1] - counts[0] > 0
+    run, _ = runs["own"]
+    refused = small.isthmus("show", str(run), "model.language.layers=1")
+    assert refused.code == 2
+    assert "model.language.layers=1" in refused.sentence and "recipe.yaml" in refused.sentence
 
 
 def test_the_package_imports_without_torch_and_names_what_it_has() -> None:

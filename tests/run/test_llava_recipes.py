@@ -16,14 +16,16 @@ from isthmus.build.model import build_model
 from isthmus.config.academic import AcademicSource
 from isthmus.config.data import MixtureSource
 from isthmus.config.load import load_recipe
+from isthmus.core.errors import RecipeError
 from isthmus.data.scenes import words
 from isthmus.data.vocabulary import train_tokenizer
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.show import describe
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("parity", "core"))
 
 from llava_twins import CUT, SIDE, joint_batch, llava_next
+from token_counts import PUBLISHED
 
 CLIP_336 = 303_507_456
 BEHIND_LAYER_23 = 12_598_272
@@ -53,10 +55,28 @@ def test_llava_next_at_true_size(name: str, connector: int, newline: int, langua
     assert said["visual_tokens"] == 1176
 
 
-def test_show_counts_the_tokens_of_a_picture() -> None:
-    for written, tokens in (("1000x300", 2182), ("300x1000", 2232), ("672x672", 2928)):
-        said = small.isthmus("show", "llava_next", "--image-size", written, "--json").json
-        assert said["visual_tokens"] == tokens
+@pytest.mark.parametrize(("written", "tokens"), PUBLISHED.items())
+def test_show_counts_the_tokens_of_a_picture(written: str, tokens: int) -> None:
+    said = small.isthmus("show", "llava_next", "--image-size", written, "--json").json
+    assert said["visual_tokens"] == tokens
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "model.connector={kind: perceiver_resampler}",
+            "found 'perceiver_resampler', allowed: linear, mlp, pix",
+        ),
+        ("model.vision.features=all", r"model\.vision\.features: found 'all', allowed: patches, because"),
+        ("model.vision.mirrored=true", r"model\.vision: found several views of each tile, allowed: one view"),
+        ("model.vision.enlarged=448", r"model\.vision: found several views of each tile, allowed: one view"),
+        ("features={store: true}", "features: found a feature store, allowed: null"),
+    ],
+)
+def test_what_gives_no_grids_of_patches_cannot_be_tiled(change: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        load_recipe("llava_next", [change])
 
 
 @pytest.fixture(scope="module")

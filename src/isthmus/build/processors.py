@@ -69,11 +69,10 @@ def build_processor(
             assert images is not None
             assert tokenizer is not None
             return VisionLanguageProcessor(
-                pictures=PictureReader(
-                    images=images, stored=stored, tiler=_tiler(config, images), max_frames=config.max_frames
-                ),
+                pictures=_reader(config, images, stored),
                 codec=build_codec(config, tokenizer, placeholder_id=model.placeholder_id, template=template),
                 tokens_per_image=_tokens_per_image(config, model, images),
+                for_each_frame=config.has_tokens_of_frames,
                 prompt=prompt,
                 sides=_sides(config, model),
             )
@@ -128,6 +127,13 @@ def _sides(config: VisionLanguageModel, model: VisionLanguageModelModule) -> Sid
         return None
     assert isinstance(model.language, EncoderDecoder)
     return SideSplit(start_id=model.language.start_id, prefix=config.language.prefix)
+
+
+def _reader(
+    config: VisionLanguageModel, images: ImageProcessor, stored: StoredFeatures | None
+) -> PictureReader:
+    tiler = _tiler(config, images)
+    return PictureReader(images=images, stored=stored, tiler=tiler, max_frames=config.max_frames)
 
 
 def _tiler(config: VisionLanguageModel, images: ImageProcessor) -> Tiler | None:

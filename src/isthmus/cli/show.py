@@ -89,6 +89,10 @@ def _cells(row: Result, depth: int, top: str, result: Result) -> list[str]:
 @verb(_print)
 def show(
     target: Annotated[str, typer.Argument(help="A recipe (file or shipped name) or a run directory.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Changes of a recipe: model.connector.context_norm=false"),
+    ] = None,
     table: Annotated[bool, typer.Option("--table", help="Also the rows inside each part.")] = False,
     image_size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Count visual tokens for pictures of this size.")
@@ -101,7 +105,7 @@ def show(
 
     from isthmus.run.show import show as run_show
 
-    result: Result = run_show(target, image_size=size, network_allowed=options.allow_network)
+    result: Result = run_show(target, overrides or (), image_size=size, network_allowed=options.allow_network)
     if table or options.json:
         return result
     named = {name: _outer(model) for name, model in result.get("models", {}).items()}

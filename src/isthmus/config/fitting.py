@@ -23,6 +23,7 @@ from isthmus.config.model import (
 )
 from isthmus.config.qformer import QFormerPretrainer
 from isthmus.config.stages import Stage, TrainStage
+from isthmus.config.vision import PretrainedVision
 
 OBJECTIVES = {
     "vision_language_model": ("next_token",),
@@ -252,10 +253,11 @@ def _tiles(place: tuple[str, ...], model: VisionLanguageModel, *, stores_feature
         path, found = (*place, "connector", "kind"), f"'{model.connector.kind}'"
         yield Mistake(path=path, found=found, allowed=allowed, choices=keeps_grids)
     if model.vision.features != "patches":
-        allowed = "patches, because model.tiles joins grids of patches"
-        yield Mistake(
-            path=(*place, "vision", "features"), found=f"'{model.vision.features}'", allowed=allowed
-        )
+        found, allowed = f"'{model.vision.features}'", "patches, because model.tiles joins grids of patches"
+        yield Mistake(path=(*place, "vision", "features"), found=found, allowed=allowed)
+    if isinstance(model.vision, PretrainedVision) and model.vision.has_views:
+        allowed = "one view, because model.tiles joins grids of patches; leave mirrored and enlarged out"
+        yield Mistake(path=(*place, "vision"), found="several views of each tile", allowed=allowed)
     if stores_features:
         allowed = "null, because pictures that are cut have different numbers of tiles and are encoded live"
         yield Mistake(path=("features",), found="a feature store", allowed=allowed)

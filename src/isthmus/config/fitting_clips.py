@@ -38,10 +38,10 @@ def _too_long(
     names = tuple(source.parts) if isinstance(source, MixtureSource) else (name,)
     for one in names:
         clips = data.get(one)
-        if isinstance(clips, ClipSource) and clips.frames > most:
+        if isinstance(clips, ClipSource) and most is not None and clips.frames > most:
             takes = f"clips of at most {most} frames" if most else "no clips"
             allowed = (
-                f"a source that the model takes ({takes}: every connector has to be a perceiver_resampler, and its "
-                "frames are the most that a clip may have)"
+                f"a source that the model takes ({takes}: every connector has to be a perceiver_resampler, whose "
+                "frames are the most that a clip may have, or a spliced mapping_mlp or frame_transformer)"
             )
             yield Mistake(path=path, found=f"'{one}' with clips of {clips.frames} frames", allowed=allowed)

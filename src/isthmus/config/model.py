@@ -12,7 +12,7 @@ from isthmus.config.language import EncoderDecoderLanguage, Language, LlamaLangu
 from isthmus.config.masked import MaskedImageModel, VisualTokenizer
 from isthmus.config.med import Med
 from isthmus.config.qformer import QFormerPretrainer
-from isthmus.config.resampling import PerceiverResampler
+from isthmus.config.resampling import FrameTransformer, MappingMlp, PerceiverResampler
 from isthmus.config.tiles import Tiles
 from isthmus.config.vision import Vision
 
@@ -82,12 +82,15 @@ class VisionLanguageModel(ModelSettings):
         return self.splice is None and self.attention is not None and self.attention[2].marker != "none"
 
     @property
-    def max_frames(self) -> int:
-        """Most frames of a clip that every way in takes; 0 where one takes single pictures alone."""
-        return min(
-            (way.connector.frames or 0) if isinstance(way.connector, PerceiverResampler) else 0
-            for way in self.ways.values()
-        )
+    def max_frames(self) -> int | None:
+        """Most frames of a clip that every way in takes; 0 where one takes single pictures alone, None for no bound."""
+        bounds = [_most_frames(way) for way in self.ways.values()]
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    @property
+    def has_tokens_of_frames(self) -> bool:
+        """Whether each frame of a clip takes places of its own in the text."""
+        return self.splice is not None and isinstance(self.splice[1].connector, MappingMlp | FrameTransformer)
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -164,6 +167,16 @@ class LanguageModel(ModelSettings):
     def inner_parts(self) -> dict[str, str]:
         """What a stage can keep frozen inside a part that it trains, and that part."""
         return _INSIDE_LANGUAGE
+
+
+def _most_frames(way: Path) -> int | None:
+    match way.connector:
+        case PerceiverResampler():
+            return way.connector.frames or 0
+        case MappingMlp() | FrameTransformer() if isinstance(way.fusion, Splice):
+            return None  # without learned positions no frame is one too many
+        case _:
+            return 0
 
 
 def _language_parts(language: Language) -> tuple[str, ...]:

@@ -44,9 +44,14 @@ class PretrainedVision(Settings):
     resize: Resize | None = None
     """How pictures get the right size; null: as the model's preprocessor file says."""
 
+    @property
+    def has_views(self) -> bool:
+        """Whether further views of a picture add patches behind its own, which are a grid no more."""
+        return self.mirrored or self.enlarged is not None
+
     @model_validator(mode="after")
     def _check_views(self) -> Self:
-        if self.features != "patches" and (self.mirrored or self.enlarged is not None):
+        if self.features != "patches" and self.has_views:
             allowed = "patches, because mirrored and enlarged views add patches and nothing else"
             refuse([Mistake(path=("features",), found=f"'{self.features}'", allowed=allowed)])
         return self

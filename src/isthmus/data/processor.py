@@ -98,7 +98,7 @@ class PictureReader:
         images: Prepares decoded pictures.
         stored: Outputs of the frozen vision encoder; pictures that are not in it are decoded.
         tiler: Cuts pictures into tiles; None looks at each as a whole.
-        max_frames: Most frames of a clip; 0 takes none.
+        max_frames: Most frames of a clip; 0 takes none, None any number.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class PictureReader:
         images: ImageProcessor,
         stored: StoredFeatures | None = None,
         tiler: Tiler | None = None,
-        max_frames: int = 0,
+        max_frames: int | None = 0,
     ) -> None:
         self.images = images
         self.stored = stored
@@ -134,10 +134,10 @@ class PictureReader:
         return Picture(id=name, pixels=self.images(picture, image.name), size=size)
 
     def _frames(self, clip: ClipImage) -> Float[Tensor, "frame channel height width"]:
-        if len(clip.frames) > self.max_frames:
+        if self.max_frames is not None and len(clip.frames) > self.max_frames:
             raise DataError(
                 f"{clip.name} has {len(clip.frames)} frames, but this model takes {self.max_frames or 'no clips'}; "
-                "raise connector.frames of a perceiver_resampler, or take clips of fewer frames"
+                "raise connector.frames of the perceiver_resampler, or take clips of fewer frames"
             )
         return torch.stack([self.images(frame.picture(), frame.name) for frame in clip.frames])
 
@@ -176,6 +176,7 @@ class VisionLanguageProcessor(Processor):
         codec: Renders and tokenises.
         tokens_per_image: Visual tokens the connector gives for each picture, or for each tile of one: then a square
             number, as tiles are joined row by row.
+        for_each_frame: Whether a clip takes so many for each of its frames.
         prompt: What is asked beside the pictures of caption rows.
         sides: Puts text on the two sides of an encoder-decoder language model; None for a causal one.
     """
@@ -186,10 +187,12 @@ class VisionLanguageProcessor(Processor):
         pictures: PictureReader,
         codec: TextCodec,
         tokens_per_image: int,
+        for_each_frame: bool = False,
         prompt: str | None = None,
         sides: SideSplit | None = None,
     ) -> None:
         self.pictures = pictures
+        self.for_each_frame = for_each_frame
         self.codec = codec
         self.tokens_per_image = tokens_per_image
         self.prompt = prompt
@@ -235,6 +238,8 @@ class VisionLanguageProcessor(Processor):
         )
 
     def _num_tokens(self, picture: Picture) -> int:
+        if picture.frames is not None and self.for_each_frame:
+            return self.tokens_per_image * len(picture.frames)
         if picture.cut is None:
             return self.tokens_per_image
         side = square_side(self.tokens_per_image)

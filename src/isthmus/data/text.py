@@ -56,7 +56,7 @@ class TextCodec:
     Args:
         tokenizer: The language model's tokenizer.
         template: The chat template; the tokenizer's first and last token are filled in.
-        placeholder_id: The id that pictures stand as (see `placeholder_id_for`).
+        placeholder_id: The id that pictures stand as: one past the embedding table's, or one that nothing else uses.
         context: Most tokens a row may have, visual ones included.
         added: Special tokens of the template that the tokenizer does not know, with ids past its vocabulary.
 
@@ -105,6 +105,7 @@ class TextCodec:
         Raises:
             DataError: The pictures do not fit into the context, a prompt does not fit, nothing is left to learn from,
                 or a text holds the placeholder's own token.
+            RecipeError: The template itself holds it.
         """
         segments = self.template.render(turns, add_generation_prompt=purpose == "prompt")
         ids: list[int] = []
@@ -121,7 +122,9 @@ class TextCodec:
                 first, *joined[len(ids)] = self.content_ids(segment.text)
                 piece = [first]
             else:
-                piece = self._segment(segments, number, origin)
+                piece = self._segment(segments, number)
+            if segment.kind != "image" and self.placeholder_id in piece:
+                raise self._clash(segment, origin)
             said = segment.kind in ("template", "content")
             supervised = segment.supervised or (purpose == "text" and said)
             ids += piece
@@ -150,21 +153,27 @@ class TextCodec:
         """The ids of what somebody said: special tokens in it are spelled out as text."""
         return self._encoder.content(text)
 
-    def _segment(self, segments: Sequence[Segment], number: int, origin: str) -> list[int]:
+    def _segment(self, segments: Sequence[Segment], number: int) -> list[int]:
         segment = segments[number]
         if segment.kind == "template":
             followed = number + 1 < len(segments) and segments[number + 1].kind == "content"
             return self._piece(segment.text.rstrip(" ") if followed else segment.text)
         before = segments[number - 1].text if number > 0 and segments[number - 1].kind == "template" else ""
         space = " " * (len(before) - len(before.rstrip(" "))) if not self._encoder.adds_space else ""
-        ids = self.content_ids(space + segment.text)
-        if self.placeholder_id in ids:
-            token = self.tokenizer.convert_ids_to_tokens(self.placeholder_id)
-            raise DataError(
-                f"{origin} holds the text {token!r}, which is the placeholder for pictures; "
-                "remove it or choose a placeholder that nobody writes"
+        return self.content_ids(space + segment.text)
+
+    def _clash(self, segment: Segment, origin: str) -> DataError | RecipeError:
+        """What is said of text whose ids hold the placeholder's: each would take a visual token."""
+        token = self.tokenizer.convert_ids_to_tokens(self.placeholder_id)
+        if segment.kind == "template":
+            return RecipeError(
+                f"template '{self.template.name}' writes {token!r}, which is the placeholder for pictures; choose "
+                "another id in model.fusion.placeholder.reuse, or virtual"
             )
-        return ids
+        return DataError(
+            f"{origin} holds the text {token!r}, which is the placeholder for pictures; "
+            "remove it or choose a placeholder that nobody writes"
+        )
 
     def _piece(self, text: str) -> list[int]:
         """The ids of a template's piece; what somebody said never comes here, so it cannot name an added token."""
@@ -186,26 +195,6 @@ class TextCodec:
                 f"{origin} has a prompt of {length} tokens, but the context has {self.context}; "
                 "shorten the text or raise the context"
             )
-
-
-def placeholder_id_for(how: Literal["virtual", "add"] | int, *, vocabulary: int) -> int:
-    """The id that pictures stand as.
-
-    Args:
-        how: `virtual` is the first id past the embedding and never reaches it; `add` is the same id, for which the
-            embedding gets one more row; a number reuses that id of the vocabulary.
-        vocabulary: Rows of the token embedding, or tokens of the tokenizer where those are more.
-
-    Raises:
-        RecipeError: The reused id is outside the vocabulary.
-    """
-    if not isinstance(how, int):
-        return vocabulary
-    if not 0 <= how < vocabulary:
-        raise RecipeError(
-            f"placeholder {how} is outside the vocabulary; expected 0 to {vocabulary - 1}, or virtual or add"
-        )
-    return how
 
 
 class CaptionEncoder:

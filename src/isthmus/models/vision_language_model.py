@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from isthmus.core.batch import Batch
 from isthmus.core.protocols import Encoded
 from isthmus.core.sizes import Size
-from isthmus.models.media import media_tokens
+from isthmus.models.media import media_tokens, spliced_tokens
 from isthmus.models.model import Model
 from isthmus.models.pictures import patch_tokens
 from isthmus.nn.pooling import square_side
@@ -174,15 +174,16 @@ class VisionLanguageModel(Model):
     ) -> Float[Tensor, "visual_token dim"] | None:
         if patches is None or self.connector is None:
             return None
-        visual = media_tokens(self.connector, patches, _frames(batch))
         if self.newline is not None:
-            return self._joined(self.newline, visual, batch)
-        if batch.layout is not None and set(batch.layout.tokens_per_image) - {visual.shape[1]}:
+            return self._joined(self.newline, media_tokens(self.connector, patches, _frames(batch)), batch)
+        visual, given = spliced_tokens(self.connector, patches, _frames(batch))
+        planned = () if batch.layout is None else batch.layout.tokens_per_image
+        if any(one != other for one, other in zip(planned, given, strict=False)):
             raise ValueError(
-                f"the processor planned {sorted(set(batch.layout.tokens_per_image))} visual tokens an image, but the "
-                f"connector gives {visual.shape[1]}; build both from the same recipe"
+                f"the processor planned {sorted(set(planned))} visual tokens an image, but the connector gives "
+                f"{sorted(set(given))}; build both from the same recipe"
             )
-        return rearrange(visual, "image token dim -> (image token) dim")
+        return visual
 
     def _joined(
         self, newline: Newline, visual: Float[Tensor, "tile token dim"], batch: Batch

@@ -37,20 +37,27 @@ from isthmus.nn.pooling import square_side
 from isthmus.run.directory import RunDirectory
 
 
-def show(target: str, *, image_size: Size | None = None, network_allowed: bool = False) -> dict[str, object]:
+def show(
+    target: str,
+    overrides: Sequence[str] = (),
+    *,
+    image_size: Size | None = None,
+    network_allowed: bool = False,
+) -> dict[str, object]:
     """The table as plain data (design, section 7).
 
     Args:
         target: A recipe's path or shipped name, or a run directory.
+        overrides: Changes of a recipe, as `train` takes them.
         image_size: Count visual tokens for pictures of this size; None takes the encoder's own.
         network_allowed: The configuration of a hub model without a card may be fetched.
 
     Raises:
         RecipeError: There is no such recipe, or its parts do not fit.
-        UsageError: The model cannot take pictures of this size.
+        UsageError: The model cannot take pictures of this size, or a run is to be changed.
         MachineError: The architecture of a hub model is not known here.
     """
-    run, recipe = RunDirectory(Path(target)), recipe_of(target)
+    run, recipe = RunDirectory(Path(target)), recipe_of(target, overrides)
     tables: dict[str | None, dict[str, object]] = {}
     for name in recipe.named_models:
         folder = run.tokenizer(name)
@@ -84,10 +91,22 @@ def _stages(table: Mapping[str, object]) -> list[dict[str, object]]:
     return cast(list[dict[str, object]], table["stages"])
 
 
-def recipe_of(target: str) -> Recipe:
-    """The recipe that a path, a shipped name or a run directory stands for."""
+def recipe_of(target: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a path, a shipped name or a run directory stands for.
+
+    Raises:
+        RecipeError: There is no such recipe, or it has mistakes.
+        UsageError: A run is to be changed.
+    """
     inside_run = RunDirectory(Path(target)).recipe_file
-    return load_recipe(str(inside_run) if inside_run.is_file() else target)
+    if not inside_run.is_file():
+        return load_recipe(target, overrides)
+    if overrides:
+        raise UsageError(
+            f"'{target}' is a run, which is as it was trained; found the change '{overrides[0]}', which only a recipe "
+            f"takes: name the recipe, or {inside_run}"
+        )
+    return load_recipe(str(inside_run))
 
 
 def making_data(stage: Stage) -> dict[str, object]:
@@ -212,16 +231,19 @@ def _rows_as_data(
 def _visual_tokens(config: Model, model: torch.nn.Module, image_size: Size | None) -> int | None:
     if not isinstance(model, VisionLanguageModelModule) or not isinstance(config, VisionLanguageModel):
         return None
-    try:
-        if config.tiles is not None:
-            tile = model.vision.image_size
-            side = square_side(model.num_places(model.vision.num_tokens(tile)))
-            picture, grids = image_size or tile, [Size(*grid) for grid in config.tiles.grids]
-            cut = Cut(picture=picture, grid=best_grid(picture, tile=tile, grids=grids))
-            return cut.num_tokens(Size(height=side, width=side))
-        return model.num_visual_tokens(model.vision.num_tokens(image_size or model.vision.image_size))
-    except ValueError as error:
-        raise UsageError(f"--image-size: {error}") from error
+    own = model.vision.image_size
+    if config.tiles is not None:
+        side = square_side(model.num_places(model.vision.num_tokens(own)))
+        picture, grids = image_size or own, [Size(*grid) for grid in config.tiles.grids]
+        cut = Cut(picture=picture, grid=best_grid(picture, tile=own, grids=grids))
+        return cut.num_tokens(Size(height=side, width=side))
+    if config.vision.resize == "none" and image_size not in (None, own):
+        raise UsageError(
+            f"--image-size: model.vision.resize is none, so that pictures have to be {own.width}x{own.height} already; "
+            "choose resize squash, crop or pad"
+        )
+    # Whatever its size, a picture is brought to the encoder's own.
+    return model.num_visual_tokens(model.vision.num_tokens(own))
 
 
 def kinds_of(config: Model) -> dict[str, str]:

@@ -93,7 +93,7 @@ def _references(refs: Path, instances: Path, split: str, space: Space, seed: int
         if picture is None or box is None or not sentences:
             wrong = "has no sentence" if not sentences else f"names a picture or box that {instances} lacks"
             raise DataError(f"{row.where} {wrong}; expected the files of one release")
-        size = Size(height=int(picture.number("height")), width=int(picture.number("width")))
+        size = _size(picture)
         left, top, width, height = box.numbers("bbox", 4)
         place = Box(left=left, top=top, width=width, height=height).within(size)
         phrase = sentences[seed_of(seed, "sentence", name) % len(sentences)].text("sent")
@@ -147,7 +147,7 @@ def _genome(regions: Path, image_data: Path, most: int, space: Space, seed: int)
             raise DataError(
                 f"{row.where} is about picture {name}, which {image_data} lacks; expected one release"
             )
-        size = Size(height=int(picture.number("height")), width=int(picture.number("width")))
+        size = _size(picture)
         file = "/".join(PurePosixPath(urlsplit(picture.text("url")).path).parts[-2:])
         found = [(region, _region_box(region).within(size)) for region in row.records("regions")]
         inside = [(region, box) for region, box in found if box.width > 0 and box.height > 0]
@@ -164,6 +164,13 @@ def _genome(regions: Path, image_data: Path, most: int, space: Space, seed: int)
                 answers=(answer,),
                 kind="describe" if describe else "locate",
             )
+
+
+def _size(picture: Record) -> Size:
+    for side in ("height", "width"):
+        if picture.number(side) < 1:
+            raise picture.wrong(side, "a number of pixels from 1 on")
+    return Size(height=int(picture.number("height")), width=int(picture.number("width")))
 
 
 def _region_box(region: Record) -> Box:

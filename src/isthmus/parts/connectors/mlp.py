@@ -75,9 +75,15 @@ class MLPConnector(Connector):
         Raises:
             ValueError: The grid cannot be pooled, or there are learned positions for another number of tokens.
         """
+        num_tokens = num_patches
         if self.pool_side is not None:
-            square_side(num_patches)
-        num_tokens = num_patches if self.pool_side is None else self.pool_side**2
+            side = square_side(num_patches)
+            if self.pool_side > side:
+                raise ValueError(
+                    f"this connector averages the grid to {self.pool_side} tokens a side, but the encoder gives {side} "
+                    "patches a side; choose a smaller pool, or null"
+                )
+            num_tokens = self.pool_side**2
         if self.positions is not None and num_tokens != self.positions.shape[0]:
             raise ValueError(
                 f"this connector has {self.positions.shape[0]} learned positions but {num_tokens} tokens would need one"

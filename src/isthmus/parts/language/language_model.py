@@ -8,8 +8,9 @@ from typing import cast
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from isthmus.parts.checkpoints import PretrainedSource, load_network, quiet
+from isthmus.parts.checkpoints import PretrainedSource, architecture_of, load_network, quiet
 from isthmus.parts.language import attention
 from isthmus.parts.language.token_rows import TokenRows
 
@@ -170,6 +171,12 @@ def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
 
     Raises:
         OSError: The folder or name is not there.
-        ValueError: The checkpoint lacks weights.
+        ValueError: It is a model of another kind, or the checkpoint lacks weights.
     """
+    found = architecture_of(AutoModelForCausalLM, source).model_type
+    if found not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(
+            f"'{source.name}' is of type '{found}', which is no causal language model; name one such as a LLaMA, Gemma "
+            "or GPT-2, or for a T5 use kind: encoder_decoder"
+        )
     return load_network(AutoModelForCausalLM, source)
