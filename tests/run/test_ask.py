@@ -102,6 +102,16 @@ def test_the_decoding_of_the_recipe_is_used(runs: small.Runs, loaded: LoadedRun)
     assert load(runs["captions"][0], small.OPTIONS).decoding.max_new_tokens == 12
 
 
+def test_words_that_the_model_never_read_are_named(
+    loaded: LoadedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = picture_of(small.picture(tmp_path / "a.png"))
+    loaded.ask(picture, "what is red")
+    assert not caplog.text
+    loaded.ask(picture, "quelle est red")
+    assert "does not know the words quelle, est;" in caplog.text
+
+
 def test_room_that_is_set_for_answers_does_not_cut_captions_off(
     loaded: LoadedRun, runs: small.Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """A trained run, ready to answer: `isthmus.load("runs/demo")`."""
 
+import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from isthmus.generation.decode import Decoding, generate
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.run.directory import TEMPLATE, RunDirectory
 from isthmus.run.weights import load_weights
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class LoadedRun:
         if question is not None and any("\ud800" <= character <= "\udfff" for character in question):
             raise UsageError("the question is no UTF-8 text; write it in UTF-8")
         asked = question is not None
+        if question is not None:
+            self._tell_unknown_words(question)
         sample = Sample(
             id=image.name,
             origin=image.name,
@@ -88,6 +93,16 @@ class LoadedRun:
             room = max(decoding.max_new_tokens, DecodingSettings().max_new_tokens)
             decoding = replace(decoding, max_new_tokens=room)
         return self.write([sample], rows="questions" if asked else "captions", decoding=decoding)[0]
+
+    def _tell_unknown_words(self, question: str) -> None:
+        """Say which words the model never learnt to read; it answers nevertheless."""
+        tokenizer = self.workshop.tokenizer
+        if tokenizer is None or tokenizer.unk_token_id is None:
+            return
+        ids = {word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in question.split()}
+        unknown = [word for word, found in ids.items() if tokenizer.unk_token_id in found]
+        if unknown:
+            _LOG.warning("the model does not know the words %s; its answer ignores them", ", ".join(unknown))
 
     def write(
         self,
