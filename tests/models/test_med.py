@@ -213,3 +213,32 @@ def test_greedy_captions_are_the_likeliest_words_one_after_the_other() -> None:
     written = write_captions(model, batch, Decoding(max_new_tokens=6), end_id=end, pad_id=0)
     rows = ids[:, 1:].tolist()
     assert written == [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def test_matching_and_captions_share_what_words_read_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch, places = med(), batch_of(), torch.arange(3)
+    looks = []
+    look = model.text.look
+    monkeypatch.setattr(model.text, "look", lambda patches: looks.append(len(patches)) or look(patches))
+
+    def learnt(*asked: str, together: bool) -> list[Tensor]:
+        model.zero_grad()
+        encoded = model.encode(batch)
+        for one in asked:
+            encoded = encoded if together else model.encode(batch)
+            found = (
+                model.match(encoded, batch, images=places, texts=places)
+                if one == "match"
+                else model.caption(encoded, batch)
+            )
+            (found * torch.linspace(-1, 1, found.numel()).reshape(found.shape)).sum().backward(
+                retain_graph=True
+            )
+        return [p.grad.clone() for p in model.text.parameters() if p.grad is not None]
+
+    shared = learnt("match", "caption", together=True)
+    assert looks == [3]
+    # Measured: equal bits.
+    for one, other in zip(shared, learnt("match", "caption", together=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    assert looks == [3, 3, 3]

@@ -1,7 +1,7 @@
 """BLIP's mixture of encoder and decoder: it contrasts, matches and captions (Li et al., 2022, section 3.1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
@@ -57,9 +57,15 @@ class MedForm:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPictures(Encoded):
-    """What the objectives share; `patches` are the pictures' tokens, which matching and captions read again."""
+    """What the objectives share.
+
+    Attributes:
+        patches: The pictures' tokens, which matching and captions read again.
+        looked_at: What words can read of them in each layer; empty until the first of the two asks.
+    """
 
     patches: Float[Tensor, "image patch vision_dim"] | None = None
+    looked_at: list[KeysValues] = field(default_factory=list)
 
 
 @final
@@ -181,25 +187,21 @@ class Med(Model):
         self, encoded: Encoded, batch: Batch, *, images: Int[Tensor, " pair"], texts: Int[Tensor, " pair"]
     ) -> Float[Tensor, "pair 2"]:
         """Logits of "no" and "yes" for pairs, from the text's first token beside the picture."""
-        assert isinstance(encoded, EncodedPictures)
-        assert encoded.patches is not None
         assert batch.token_ids is not None
         assert batch.attention_mask is not None
         states, _ = self.text(
             self.encoder.attentions,
             begun_with(batch.token_ids, self.start_ids.match)[texts],
             full(0, batch.attention_mask)[texts],
-            pictures=[read.chosen(images) for read in self.text.look(encoded.patches)],
+            pictures=[read.chosen(images) for read in self._looked_at(encoded)],
         )
         return self.heads.match(states[:, 0])
 
     def caption(self, encoded: Encoded, batch: Batch) -> Float[Tensor, "text token dim"]:
         """States of the texts as captions that are written."""
-        assert isinstance(encoded, EncodedPictures)
-        assert encoded.patches is not None
         assert batch.token_ids is not None
         assert batch.attention_mask is not None
-        pictures = self.text.look(encoded.patches)
+        pictures = self._looked_at(encoded)
         if batch.image_of_text is not None:
             pictures = [read.chosen(batch.image_of_text) for read in pictures]
         states, _ = self.text(
@@ -209,6 +211,14 @@ class Med(Model):
             pictures=pictures,
         )
         return states
+
+    def _looked_at(self, encoded: Encoded) -> list[KeysValues]:
+        """What words can read of the pictures, worked out once a step for all that ask."""
+        assert isinstance(encoded, EncodedPictures)
+        assert encoded.patches is not None
+        if not encoded.looked_at:
+            encoded.looked_at.extend(self.text.look(encoded.patches))
+        return encoded.looked_at
 
     def caption_logits(self, hidden: Float[Tensor, "position dim"]) -> Float[Tensor, "position vocab"]:
         """Logits of the next word, from BERT's head."""
