@@ -75,7 +75,7 @@ def test_the_recipe_writes_what_the_command_writes(folder: Path, tmp_path: Path)
     assert not (run / "final").exists()
     again = small.isthmus("train", "instruct_data", *twin(folder), "--out", run, "--resume", "--json").json
     assert again == said
-    asked = small.isthmus("ask", run, tmp_path / "no.png")
+    asked = small.isthmus("ask", run, run / "write" / "images" / "train-0.png")
     assert (asked.code, "trained nothing" in asked.sentence, str(run / "write") in asked.sentence) == (
         2,
         True,
