@@ -109,7 +109,7 @@ def test_words_that_the_model_never_read_are_named(
     loaded.ask(picture, "what is red")
     assert not caplog.text
     loaded.ask(picture, "quelle est red")
-    assert "does not know the words quelle, est;" in caplog.text
+    assert "never learnt the words quelle, est;" in caplog.text
 
 
 def test_room_that_is_set_for_answers_does_not_cut_captions_off(

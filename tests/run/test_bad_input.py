@@ -11,6 +11,9 @@ import small
 from PIL import Image
 
 import isthmus.run.weights as weights
+from isthmus.config.load import load_recipe
+from isthmus.core.errors import DataError, Stopped
+from isthmus.run.directory import RunDirectory
 
 
 def _folder(path: Path, *, num: int = 60) -> Path:
@@ -57,6 +60,29 @@ def test_a_start_that_is_refused_leaves_no_run(tmp_path: Path) -> None:
         assert [entry.name for entry in run.iterdir()] == ["run.lock"]
     _folder(tmp_path / "later")
     assert _trained(recipe, run).code == 0
+
+
+def test_what_a_kill_left_of_a_recipe_and_hidden_files_are_in_nobodys_way(tmp_path: Path) -> None:
+    recipe, run = (
+        _recipe(tmp_path / "recipe.yml", f"{{kind: folder, path: {_folder(tmp_path / 'pictures')}}}"),
+        tmp_path / "run",
+    )
+    run.mkdir()
+    for name in ("environment.json", "recipe.sha256", "recipe.yaml.4711.tmp", ".keep"):
+        (run / name).write_text("")
+    assert _trained(recipe, run).code == 0
+
+
+def test_a_stop_before_the_first_stage_is_no_refusal(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.make()
+    recipe = load_recipe("tiny/scenes_vision")
+    with pytest.raises(Stopped), directory.begun(recipe, resume=False):
+        raise Stopped(signal.SIGINT, "stopped")
+    assert directory.recipe_file.is_file()
+    with pytest.raises(DataError), directory.begun(recipe, resume=True):
+        raise DataError("a run that was there before is never withdrawn")
+    assert directory.recipe_file.is_file()
 
 
 def test_a_run_does_not_begin_among_other_files(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def demo(*, out: Path, options: RunOptions) -> dict[str, Any]:
         "seconds": time.monotonic() - started,
         "report": str(directory.report),
     }
-    if "seconds" not in before:  # what it took to train stands, whoever judges it again
-        before = {"seconds": summary["seconds"], "peak_memory_bytes": peak_memory_bytes()}
-    kept = {key: before[key] for key in ("seconds", "peak_memory_bytes")}
-    directory.add_results(summary | kept | {"command": "isthmus demo"})
+    took = {"seconds": summary["seconds"], "peak_memory_bytes": peak_memory_bytes()}
+    # What it took the first time stands, whoever judges it again.
+    first = {key: before.get(key, value) for key, value in took.items()}
+    directory.add_results(summary | first | {"command": "isthmus demo"})
     write_run_report(directory)
     return summary | {"stages": trained["stages"], "results": str(directory.results)}
 

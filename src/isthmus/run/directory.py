@@ -15,7 +15,7 @@ import torch
 
 from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
-from isthmus.core.errors import CheckpointError, MachineError, RecipeError
+from isthmus.core.errors import CheckpointError, IsthmusError, MachineError, RecipeError, Stopped
 from isthmus.core.files import replacing, write_json
 from isthmus.run.evaluations import damaged_split
 from isthmus.training.lock import LOCK
@@ -133,7 +133,8 @@ class RunDirectory:
     def begun(self, recipe: Recipe, *, resume: bool) -> Iterator[None]:
         """Write the recipe into a new run, or check that a run to resume has the same one.
 
-        Where what follows is refused before a stage began, a new run is withdrawn, so that the directory is free.
+        Where what follows is refused before a stage began, a new run is withdrawn, so that the directory is free. One
+        that was stopped stays, because it goes on with --resume.
 
         Raises:
             CheckpointError: There is a run already and `resume` is false, or it belongs to another recipe; or the
@@ -150,8 +151,8 @@ class RunDirectory:
             self._check_same(recipe)
         try:
             yield
-        except Exception:
-            if is_new and self._entries() <= self._first:
+        except IsthmusError as error:
+            if is_new and not isinstance(error, Stopped) and self._entries() <= self._first:
                 self._withdraw()
             raise
 
@@ -161,7 +162,10 @@ class RunDirectory:
         return {self.recipe_file.name, self.tokenizer().name, _HASH, _ENVIRONMENT, LOCK}
 
     def _entries(self) -> set[str]:
-        return {entry.name for entry in self.path.iterdir()}
+        """What lies here, but for hidden files and what a kill left of an unfinished recipe."""
+        killed = f"{self.recipe_file.name}.*.tmp"
+        found = {entry.name for entry in self.path.iterdir() if not entry.match(killed)}
+        return {name for name in found if not name.startswith(".")}
 
     def _begin(self, recipe: Recipe) -> None:
         if strange := sorted(self._entries() - {_HASH, _ENVIRONMENT, LOCK}):
@@ -176,9 +180,8 @@ class RunDirectory:
             unfinished.write_text(resolved_yaml(recipe), encoding="utf-8")
 
     def _withdraw(self) -> None:
-        self.recipe_file.unlink()
-        for name in (_HASH, _ENVIRONMENT):
-            (self.path / name).unlink()
+        for name in (self.recipe_file.name, _HASH, _ENVIRONMENT):
+            (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.tokenizer(), ignore_errors=True)
 
     def _check_same(self, recipe: Recipe) -> None:

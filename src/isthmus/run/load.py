@@ -102,7 +102,9 @@ class LoadedRun:
         ids = {word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in question.split()}
         unknown = [word for word, found in ids.items() if tokenizer.unk_token_id in found]
         if unknown:
-            _LOG.warning("the model does not know the words %s; its answer ignores them", ", ".join(unknown))
+            _LOG.warning(
+                "the model never learnt the words %s; each reads as one unknown word", ", ".join(unknown)
+            )
 
     def write(
         self,
