@@ -30,6 +30,8 @@ from isthmus.run.evaluate import evaluate
 from isthmus.run.show import describe
 from isthmus.run.train import train
 
+RECIPE = "tiny/visual_text_model"
+"""What every arm is a change of."""
 STEPS = (100, 400)
 """Of the two stages, 32 rows each."""
 CONNECTORS = {
@@ -41,15 +43,16 @@ CONNECTORS = {
     "pixel_shuffle": "{kind: pixel_shuffle, factor: 2}",
 }
 
+LORA = "{rank: 16, alpha: 32, targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]}"
+
 
 @final
 @dataclass(frozen=True)
 class Arm:
-    """One row of the table: what it is called, what learns, and the shipped recipe it is a change of."""
+    """One row of the table: what it is called, what learns, and what is changed in the shipped recipe."""
 
     name: str
     learns: str
-    recipe: str
     changes: tuple[str, ...]
 
     def recipe_for(self, seed: int, steps: tuple[int, int]) -> Recipe:
@@ -65,17 +68,17 @@ class Arm:
             )
         ]
         name = f"name=connectors-{self.name.replace('_', '-')}"
-        return load_recipe(self.recipe, [*self.changes, *budget, name, f"seed={seed}"])
+        return load_recipe(RECIPE, [*self.changes, *budget, name, f"seed={seed}"])
 
 
 def arms() -> tuple[Arm, ...]:
     """The three ablations, then the six connectors."""
-    return (*_ways("tiny/visual_text_model"), *_spliced("tiny/anymal"))
+    return (*_ways(), *_spliced())
 
 
-def _ways(recipe: str) -> tuple[Arm, ...]:
-    """Each of a recipe's two ways in alone, and both."""
-    model = load_recipe(recipe).model
+def _ways() -> tuple[Arm, ...]:
+    """Each of the recipe's two ways in alone, and both."""
+    model = load_recipe(RECIPE).model
     assert isinstance(model, VisionLanguageModel)
     mapper, resampler = (model.ways[name].model_dump(mode="json") for name in ("mapper", "resampler"))
     # Alone, cross-attention takes a marker's place for each picture if not told otherwise; with both ways it has none.
@@ -86,7 +89,6 @@ def _ways(recipe: str) -> tuple[Arm, ...]:
             Arm(
                 name,
                 parts,
-                recipe,
                 (
                     "model.paths={}",
                     *[f"model.{key}={json.dumps(value)}" for key, value in way.items()],
@@ -95,19 +97,24 @@ def _ways(recipe: str) -> tuple[Arm, ...]:
             )
             for name, way, parts in alone
         ],
-        Arm("both_ways", "both connectors, fusion", recipe, ()),
+        Arm("both_ways", "both connectors, fusion", ()),
     )
 
 
-def _spliced(recipe: str) -> tuple[Arm, ...]:
-    lora = f"stages.instruct.optimizer.lr_by_part={{lora: {LORA_RATE}}}"
+def _spliced() -> tuple[Arm, ...]:
+    """One way in, spliced, through each connector; the language model bends by LoRA in the second stage."""
+    changes = (
+        "paper=[https://arxiv.org/abs/2309.16058]",
+        "model.paths={}",
+        "model.fusion={kind: splice, placeholder: virtual}",
+        "model.vision.features=patches",
+        f"model.language.lora={LORA}",
+        f"stages.instruct.optimizer.lr_by_part={{lora: {LORA_RATE}}}",
+        "stages.align.train=[connector]",
+        "stages.instruct.train=[connector, lora]",
+    )
     return tuple(
-        Arm(
-            name,
-            "connector, LoRA",
-            recipe,
-            ("model.vision.features=patches", f"model.connector={connector}", lora),
-        )
+        Arm(name, "connector, LoRA", (*changes, f"model.connector={connector}"))
         for name, connector in CONNECTORS.items()
     )
 
@@ -165,7 +172,7 @@ def _outcome(arm: Arm, seed: int, out: Path, *, steps: tuple[int, int], limit: i
     return Outcome(
         arm=arm.name,
         learns=arm.learns,
-        origin=(arm.recipe, *arm.changes),
+        origin=(RECIPE, *arm.changes),
         seed=seed,
         recipe_hash=directory.recipe_hash,
         trainable=tuple(stage["trainable"] for stage in stages),

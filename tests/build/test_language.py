@@ -1,10 +1,9 @@
-"""Language models from a recipe: saved updates, 4-bit weights where they can be had, placeholders."""
+"""Language models from a recipe: saved updates, placeholders, special ids."""
 
 import json
 import shutil
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from isthmus.build.checkpoints import Origin
 from isthmus.build.language import BuiltLanguage, build_language
 from isthmus.config.joining import Placeholder, Reuse
 from isthmus.config.language import LlamaLanguage, Lora, PretrainedLanguage, TrainedTokenizer
-from isthmus.core.errors import CheckpointError, MachineError, RecipeError
-from isthmus.parts.checkpoints import four_bit_settings
+from isthmus.core.errors import CheckpointError, RecipeError
 from isthmus.parts.language.lora import LoraUpdate
 
 TARGETS = ("q_proj", "v_proj")
@@ -144,43 +142,6 @@ def test_a_target_that_matches_nothing_names_its_key(folder: Path) -> None:
         RecipeError, match=r"model\.language\.lora\.targets: LoRA targets c_attn match no .*q_proj"
     ):
         built(folder, lora=Lora(targets=("c_attn",)))
-
-
-def test_four_bit_settings_are_those_of_the_paper() -> None:
-    """Dettmers et al., 2023, section 3: NormalFloat, double quantisation, bf16 products."""
-    settings = four_bit_settings().to_dict()
-    assert settings["load_in_4bit"] is True
-    assert settings["bnb_4bit_quant_type"] == "nf4"
-    assert settings["bnb_4bit_use_double_quant"] is True
-    assert settings["bnb_4bit_compute_dtype"] == "bfloat16"
-
-
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bit_weights_without_their_package_say_what_to_install(folder: Path) -> None:
-    with pytest.raises(
-        MachineError, match=r"model\.language\.quantize: .* bitsandbytes.*pip install 'isthmus\[qlora\]'"
-    ):
-        built(folder, quantize="nf4", lora=Lora(targets=TARGETS))
-
-
-def test_counting_needs_no_package(folder: Path) -> None:
-    config = PretrainedLanguage(name=str(folder), context=64, quantize="nf4")
-    language = build_language(config, Origin(random=True), tokenizer=None)
-    plain = LlamaForCausalLM.from_pretrained(folder)
-    assert sum(p.numel() for p in language.model.parameters()) == sum(p.numel() for p in plain.parameters())
-
-
-def test_four_bit_weights_learn_through_their_update(folder: Path) -> None:
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes (the extra qlora) is not installed")
-    whole = built(folder).model.network
-    language = built(folder, quantize="nf4", lora=Lora(rank=2, alpha=4, targets=TARGETS))
-    assert language.lora is not None
-    ids = torch.tensor([[1, 5, 9, 2]])
-    logits = language.model.network(input_ids=ids).logits
-    exact = whole(input_ids=ids).logits
-    assert torch.nn.functional.cosine_similarity(logits.float(), exact, dim=-1).min() > 0.9
-    logits.float().square().mean().backward()
-    assert all(p.grad is not None for p in language.lora.parameters() if p.requires_grad)
 
 
 def test_a_language_model_of_our_own_has_its_tokenizers_special_ids(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def _unwritable(model: VisionLanguageModel, weights: JointWeights, layout: Llava
         yield "a connector of one linear layer has no place there; save it with LLaVA's original keys"
     if any(".lora_" in name for name, _ in model.language.network.named_parameters()):
         yield "low-rank updates are not merged into the language model"
+    if getattr(model.language.network, "is_quantized", False):
+        yield "the language model's matrices are held in 4 bits"
     encoder = encoder_of(model)
     if encoder.network.config.model_type != "clip_vision_model":
         yield f"the vision encoder is a '{encoder.network.config.model_type}', not a CLIP"

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -27,6 +28,8 @@ from isthmus.core.errors import CheckpointError, lacks_memory
 JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
 
+_PACKS = "support_avx512bf16_for_cpu"
+"""The attribute by which a 4-bit layer of bitsandbytes 0.50 knows whether it may pack its matrix anew."""
 Kind = type[AutoModel | AutoModelForCausalLM | AutoModelForSeq2SeqLM | PreTrainedModel]
 """What is built: a network's class, or the choice of one by the configuration."""
 
@@ -129,6 +132,7 @@ def load_network(
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
         )
+    _keep_layout(network)
     _check_sizes(source.name, found["mismatched_keys"])
     missing = sorted(found["missing_keys"])
     if missing:
@@ -159,6 +163,18 @@ def four_bit_settings() -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def _keep_layout(network: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit matrices anew for a processor's own products.
+
+    It does so in place when a layer in eval mode first reads something that needs no gradient, as in validation. A frozen
+    language model is in eval mode while the strip before it learns; once packed, no gradient passes its layers any more,
+    without a word, and its bytes are not those that a checkpoint was made on.
+    """
+    for module in network.modules():
+        if hasattr(module, _PACKS):
+            setattr(module, _PACKS, False)
 
 
 @contextlib.contextmanager

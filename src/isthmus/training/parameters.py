@@ -1,6 +1,7 @@
 """Which parameters a stage trains: explicit, by part, with every parameter in exactly one part."""
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -167,7 +168,13 @@ def _check_names(names: Sequence[str], parts: dict[str, nn.Module]) -> None:
 
 
 def _size(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors)
+    return sum(_num_scalars(tensor) for tensor in tensors)
+
+
+def _num_scalars(tensor: Tensor) -> int:
+    """A matrix that bitsandbytes holds in 4 bits has two to a byte, and its own shape beside them."""
+    state = getattr(tensor, "quant_state", None)
+    return tensor.numel() if state is None else math.prod(state.shape)
 
 
 def _owners(

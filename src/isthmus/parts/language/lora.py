@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from jaxtyping import Float
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from isthmus.parts.checkpoints import quiet
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -122,18 +125,30 @@ def add_lora(network: PreTrainedModel, settings: LoraSettings) -> LoraUpdate:
             "(GPT-2's own and torch's), which one update cannot span; name only layers inside the blocks"
         )
     inject_adapter_in_model(_config(settings, rows_are_inputs=layouts == {True}), network)
-    return LoraUpdate(network=network, settings=settings)
+    update = LoraUpdate(network=network, settings=settings)
+    # Beside matrices in 4 bits peft makes them in bf16, whose steps are too coarse for what one update adds.
+    return update.float()
 
 
 def merge_lora(network: PreTrainedModel) -> int:
     """Add the updates to the matrices they belong to and take them out, in place; returns how many there were.
 
-    Rounding differs: (W + s B A) x is computed where W x + s B (A x) was.
+    Rounding differs: (W + s B A) x is computed where W x + s B (A x) was. Matrices in 4 bits become fp32 ones first, in
+    which an update is not rounded away.
     """
+    in_four_bits = bool(getattr(network, "is_quantized", False))
+    if in_four_bits:
+        with quiet():
+            network.dequantize(dtype=torch.float32)
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
         # The mixin comes before nn.Module, so a type checker does not see that every such layer can merge.
-        cast(Any, layer).merge(safe_merge=True)
+        update = cast(Any, layer)
+        if in_four_bits:  # whose own way to merge takes the matrix below for one of 4 bits
+            with torch.no_grad():
+                layer.get_base_layer().weight.add_(update.get_delta_weight(_NAME))
+        else:
+            update.merge(safe_merge=True)
         network.set_submodule(name, layer.get_base_layer())
     return len(layers)
 
