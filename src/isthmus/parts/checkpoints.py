@@ -168,12 +168,12 @@ def four_bit_settings() -> BitsAndBytesConfig:
 def _keep_layout(network: nn.Module) -> None:
     """Keep bitsandbytes from packing 4-bit matrices anew for a processor's own products.
 
-    It does so in place when a layer in eval mode first reads something that needs no gradient, as in validation. A frozen
-    language model is in eval mode while the strip before it learns; once packed, no gradient passes its layers any more,
-    without a word, and its bytes are not those that a checkpoint was made on.
+    It does so in place when a layer in eval mode first reads something that needs no gradient, as in validation. A
+    frozen language model is in eval mode while the strip before it learns; once packed, no gradient passes its layers
+    any more, without a word, and its bytes are not those that a checkpoint was made on.
     """
     for module in network.modules():
-        if hasattr(module, _PACKS):
+        if _PACKS in vars(module):
             setattr(module, _PACKS, False)
 
 

@@ -146,7 +146,7 @@ def merge_lora(network: PreTrainedModel) -> int:
         update = cast(Any, layer)
         if in_four_bits:  # whose own way to merge takes the matrix below for one of 4 bits
             with torch.no_grad():
-                layer.get_base_layer().weight.add_(update.get_delta_weight(_NAME))
+                cast(nn.Linear, layer.get_base_layer()).weight.add_(update.get_delta_weight(_NAME))
         else:
             update.merge(safe_merge=True)
         network.set_submodule(name, layer.get_base_layer())
