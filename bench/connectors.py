@@ -104,6 +104,7 @@ def _ways() -> tuple[Arm, ...]:
 def _spliced() -> tuple[Arm, ...]:
     """One way in, spliced, through each connector; the language model bends by LoRA in the second stage."""
     changes = (
+        # As when the runs of docs/results/connectors.json were made, whose hashes hold it.
         "paper=[https://arxiv.org/abs/2309.16058]",
         "model.paths={}",
         "model.fusion={kind: splice, placeholder: virtual}",

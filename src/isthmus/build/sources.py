@@ -95,6 +95,7 @@ def _scenes(config: SceneSource) -> SampleSource:
             split=config.split,
             num_samples=config.num_samples,
             image_size=config.image_size,
+            aspect=config.aspect,
             seed=config.seed,
             label=config.single,
         )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -69,6 +70,8 @@ def verb(print_result: Callable[[Result], None]) -> Callable[[Callable[..., Resu
                     values[name] = own[name].annotation(**{field: values.pop(field) for field in fields})
                 if not options.allow_network:
                     os.environ.update(dict.fromkeys(OFFLINE, "1"))
+                # Where it is installed, it says with each command that a kernel on the hub was not fetched.
+                logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
                 with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
                     result = function(**values, options=options)
                 if options.json:

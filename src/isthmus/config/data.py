@@ -1,11 +1,11 @@
 """Where samples come from: the named sources of a recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from isthmus.config.academic import AcademicSource
-from isthmus.config.base import Count, Fraction, Positive, Settings
+from isthmus.config.base import Count, Fraction, Mistake, Positive, Settings, refuse
 
 Rows = Literal[
     "captions", "questions", "conversations", "text", "text_answers", "regions", "pictures", "classes"
@@ -71,6 +71,22 @@ class SceneSource(Settings):
     four things and no class."""
     seed: int = 0
     """Which world; the same seed gives the same scenes on every machine."""
+
+    @model_validator(mode="after")
+    def _check_single(self) -> Self:
+        variants = ("colourless", "shapeless", "exchanged", "counting")
+        refuse(
+            [
+                Mistake(
+                    path=(name,),
+                    found=str(getattr(self, name)),
+                    allowed="0.0, because single draws one thing",
+                )
+                for name in variants
+                if self.single is not None and getattr(self, name)
+            ]
+        )
+        return self
 
 
 class ClipSource(Settings):

@@ -135,6 +135,19 @@ class VisionLanguageModel(ModelSettings):
         refuse(mistakes)
         return self
 
+    @model_validator(mode="after")
+    def _check_quantized(self) -> Self:
+        if (
+            isinstance(self.language, PretrainedLanguage)
+            and self.language.quantize
+            and self.weights is not None
+        ):
+            allowed = "null, because model.weights fills whole matrices; for nf4 name that folder under language.name"
+            refuse(
+                [Mistake(path=("language", "quantize"), found=f"'{self.language.quantize}'", allowed=allowed)]
+            )
+        return self
+
     def _only_spliced(self) -> list[Mistake]:
         """What goes with one connector and splice alone."""
         alone = "null, because this goes with one connector and splice alone"

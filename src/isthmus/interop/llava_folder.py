@@ -78,7 +78,7 @@ def _unwritable(model: VisionLanguageModel, weights: JointWeights, layout: Llava
     if weights.connector is not None and "linear.weight" in weights.connector:
         yield "a connector of one linear layer has no place there; save it with LLaVA's original keys"
     if any(".lora_" in name for name, _ in model.language.network.named_parameters()):
-        yield "low-rank updates are not merged into the language model"
+        yield "low-rank updates are not merged into the language model (`merge_lora`)"
     if getattr(model.language.network, "is_quantized", False):
         yield "the language model's matrices are held in 4 bits"
     encoder = encoder_of(model)

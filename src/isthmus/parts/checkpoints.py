@@ -11,25 +11,22 @@ from typing import Any, cast
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging
 
 from isthmus.core.errors import CheckpointError, lacks_memory
+from isthmus.parts.four_bits import four_bit_settings, settle
 
 JOINT_TYPES = ("llava", "llava_next", "blip-2")
 """Configurations of whole vision-language models, whose halves have configurations of their own."""
 
-_PACKS = "support_avx512bf16_for_cpu"
-"""The attribute by which a 4-bit layer of bitsandbytes 0.50 knows whether it may pack its matrix anew."""
 Kind = type[AutoModel | AutoModelForCausalLM | AutoModelForSeq2SeqLM | PreTrainedModel]
 """What is built: a network's class, or the choice of one by the configuration."""
 
@@ -107,7 +104,7 @@ def load_network(
 
     Raises:
         OSError: The folder or name is not there, or holds no safetensors file.
-        ValueError: The checkpoint lacks weights.
+        ValueError: The checkpoint lacks weights, or cannot be held in 4 bits.
         ImportError: 4-bit weights are asked for and bitsandbytes is not installed.
         CheckpointError: Files are damaged, or weights are of other sizes than the configuration says.
     """
@@ -131,8 +128,11 @@ def load_network(
             **options,
             key_mapping=renamed,
             quantization_config=four_bit_settings() if source.four_bit else None,
+            # Else a graphics card would be taken if there is one, whichever device the run is on.
+            device_map={"": "cpu"} if source.four_bit else None,
         )
-    _keep_layout(network)
+    if source.four_bit:
+        settle(network, source.name)
     _check_sizes(source.name, found["mismatched_keys"])
     missing = sorted(found["missing_keys"])
     if missing:
@@ -150,31 +150,6 @@ def _check_sizes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Seque
             f"the weights of '{name}' have other sizes than its config.json says: {'; '.join(other[:4])}"
             f"{f' and {len(other) - 4} more' if len(other) > 4 else ''}; restore both from one copy"
         )
-
-
-def four_bit_settings() -> BitsAndBytesConfig:
-    """QLoRA's number format: 4-bit NormalFloat, its scales quantised again, products in bf16.
-
-    Dettmers et al., 2023, section 3.
-    """
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-
-
-def _keep_layout(network: nn.Module) -> None:
-    """Keep bitsandbytes from packing 4-bit matrices anew for a processor's own products.
-
-    It does so in place when a layer in eval mode first reads something that needs no gradient, as in validation. A
-    frozen language model is in eval mode while the strip before it learns; once packed, no gradient passes its layers
-    any more, without a word, and its bytes are not those that a checkpoint was made on.
-    """
-    for module in network.modules():
-        if _PACKS in vars(module):
-            setattr(module, _PACKS, False)
 
 
 @contextlib.contextmanager

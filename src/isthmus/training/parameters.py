@@ -130,7 +130,8 @@ def set_trainable(
     part_of = {name: owner for name, owner in owners.items() if owner is not None}
     kept = {id(parameter) for parameter in frozen}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of[name] in names and id(parameter) not in kept)
+        wanted = part_of[name] in names and id(parameter) not in kept
+        parameter.requires_grad_(wanted and parameter.is_floating_point())  # 4 bits never learn
     split = _split(model, parts, part_of)
     empty = [part for part in names if part not in split.trained_parts]
     if empty:

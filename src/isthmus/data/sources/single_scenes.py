@@ -15,7 +15,8 @@ class SingleScenes(Source):
         split: `train`, `val` or `test`: whose pairs of colour and shape are shown. Those of `val` and `test` never come
             up in training, so naming one of their attributes is naming it in a new composition.
         num_samples: How many.
-        image_size: Height and width in pixels.
+        image_size: The shorter side in pixels.
+        aspect: The least and the greatest width over height.
         seed: Which world.
         label: Which of the thing's words is the class.
 
@@ -29,12 +30,13 @@ class SingleScenes(Source):
         split: Literal["train", "val", "test"],
         num_samples: int,
         image_size: int = 64,
+        aspect: tuple[float, float] = (1.0, 1.0),
         seed: int = 0,
         label: Literal["colour", "shape"],
     ) -> None:
         if num_samples < 1:
             raise UsageError(f"num_samples is {num_samples}; expected at least 1")
-        self.world = Scenes(split=split, seed=seed, image_size=image_size)
+        self.world = Scenes(split=split, seed=seed, image_size=image_size, aspect=aspect)
         self.split = split
         self.label: Literal["colour", "shape"] = label
         self._num_samples = num_samples

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from isthmus.parts.checkpoints import PretrainedSource, architecture_of, load_network, quiet
+from isthmus.parts.four_bits import check_whole
 from isthmus.parts.language import attention
 from isthmus.parts.language.token_rows import TokenRows
 
@@ -171,9 +172,11 @@ def load_causal_network(source: PretrainedSource) -> PreTrainedModel:
 
     Raises:
         OSError: The folder or name is not there.
-        ValueError: It is a model of another kind, or the checkpoint lacks weights.
+        ValueError: It is a model of another kind or in few bits already, or the checkpoint lacks weights.
     """
-    found = architecture_of(AutoModelForCausalLM, source).model_type
+    architecture = architecture_of(AutoModelForCausalLM, source)
+    check_whole(architecture, source.name)
+    found = architecture.model_type
     if found not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ValueError(
             f"'{source.name}' is of type '{found}', which is no causal language model; name one such as a LLaMA, Gemma "

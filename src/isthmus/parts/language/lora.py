@@ -139,7 +139,7 @@ def merge_lora(network: PreTrainedModel) -> int:
     in_four_bits = bool(getattr(network, "is_quantized", False))
     if in_four_bits:
         with quiet():
-            network.dequantize(dtype=torch.float32)
+            network.dequantize(dtype=torch.float32).float()
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
         # The mixin comes before nn.Module, so a type checker does not see that every such layer can merge.
