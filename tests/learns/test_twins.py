@@ -19,7 +19,7 @@ CONTROLS = ("blank", "shuffled", "wrong")
 
 @dataclass(frozen=True)
 class Bar:
-    """What a twin has to reach on the 1,000 test questions.
+    """What a twin has to reach on its 1,000 test questions (600 about clips).
 
     Attributes:
         real: Least share of right answers with the right picture.
@@ -31,14 +31,15 @@ class Bar:
 
 
 BARS = {
-    "flamingo": Bar(real=0.42, lead=0.03),
-    "visual_text_model": Bar(real=0.43, lead=0.06),
-    "anymal": Bar(real=0.46, lead=0.06),
+    "flamingo": Bar(real=0.42, lead=0.04),
+    "flamingo_clips": Bar(real=0.80, lead=0.06),
+    "visual_text_model": Bar(real=0.43, lead=0.05),
+    "anymal": Bar(real=0.53, lead=0.12),
     "clipcap": Bar(real=0.42, lead=0.04),
-    "llava": Bar(real=0.82, lead=0.40),
-    "llava_1_5": Bar(real=0.77, lead=0.35),
+    "llava": Bar(real=0.80, lead=0.36),
+    "llava_1_5": Bar(real=0.80, lead=0.38),
     "llava_next": Bar(real=0.62, lead=0.20),
-    "siglip_gemma": Bar(real=0.82, lead=0.40),
+    "siglip_gemma": Bar(real=0.76, lead=0.31),
 }
 """Of each twin; above these, the right picture always has to beat the upper end of every control's 95% interval."""
 

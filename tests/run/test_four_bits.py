@@ -265,5 +265,5 @@ def test_merged_updates_are_not_rounded_to_four_bits(
     with torch.no_grad():
         after = again(input_ids=IDS).logits
         base = built(folder, quantize="nf4").model.network(input_ids=IDS).logits.float()
-    # Against products in bf16: MOVED1 was measured where updates move the logits by MOVED2.
+    # Against products in bf16: 0.001 was measured, where the updates move the logits by 0.37.
     assert (after - before).abs().max() < 0.02 * (base - before).abs().max()

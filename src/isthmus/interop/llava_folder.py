@@ -21,6 +21,7 @@ from isthmus.interop.llava import STRATEGIES, normalises
 from isthmus.interop.weights import JointWeights, Part, encoder_of, network_of, prefixed, weights_of
 from isthmus.models.vision_language_model import VisionLanguageModel
 from isthmus.parts.checkpoints import quiet
+from isthmus.parts.four_bits import in_four_bits
 
 _STRATEGY = {features: word for word, features in STRATEGIES.items()}
 
@@ -79,7 +80,7 @@ def _unwritable(model: VisionLanguageModel, weights: JointWeights, layout: Llava
         yield "a connector of one linear layer has no place there; save it with LLaVA's original keys"
     if any(".lora_" in name for name, _ in model.language.network.named_parameters()):
         yield "low-rank updates are not merged into the language model (`merge_lora`)"
-    if getattr(model.language.network, "is_quantized", False):
+    if in_four_bits(model.language.network):
         yield "the language model's matrices are held in 4 bits"
     encoder = encoder_of(model)
     if encoder.network.config.model_type != "clip_vision_model":

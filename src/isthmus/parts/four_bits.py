@@ -34,6 +34,11 @@ def check_whole(config: PretrainedConfig, name: str) -> None:
         )
 
 
+def in_four_bits(network: PreTrainedModel) -> bool:
+    """Whether a network was loaded so and not made whole since."""
+    return bool(vars(network).get("is_quantized"))
+
+
 def settle(network: PreTrainedModel, name: str) -> None:
     """Make a network that was loaded in 4 bits fit to stay frozen while something before it learns.
 

@@ -18,7 +18,7 @@ def digest_of(tensor: Tensor) -> str:
     """SHA-256 of dtype, shape and bytes of one tensor, with the scales of one that is held in 4 bits."""
     digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(bytes_of(tensor))
-    state = getattr(tensor, "quant_state", None)
+    state = vars(tensor).get("quant_state")
     scales = {} if state is None else state.as_dict(packed=True)
     for name in sorted(scales):
         digest.update(bytes_of(scales[name]))

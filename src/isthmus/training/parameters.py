@@ -174,7 +174,7 @@ def _size(tensors: Iterable[Tensor]) -> int:
 
 def _num_scalars(tensor: Tensor) -> int:
     """A matrix that bitsandbytes holds in 4 bits has two to a byte, and its own shape beside them."""
-    state = getattr(tensor, "quant_state", None)
+    state = vars(tensor).get("quant_state")
     return tensor.numel() if state is None else math.prod(state.shape)
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from isthmus.parts.checkpoints import quiet
+from isthmus.parts.four_bits import in_four_bits
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -136,15 +137,15 @@ def merge_lora(network: PreTrainedModel) -> int:
     Rounding differs: (W + s B A) x is computed where W x + s B (A x) was. Matrices in 4 bits become fp32 ones first, in
     which an update is not rounded away.
     """
-    in_four_bits = bool(getattr(network, "is_quantized", False))
-    if in_four_bits:
+    were_small = in_four_bits(network)
+    if were_small:
         with quiet():
             network.dequantize(dtype=torch.float32).float()
     layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
         # The mixin comes before nn.Module, so a type checker does not see that every such layer can merge.
         update = cast(Any, layer)
-        if in_four_bits:  # whose own way to merge takes the matrix below for one of 4 bits
+        if were_small:  # whose own way to merge takes the matrix below for one of 4 bits
             with torch.no_grad():
                 cast(nn.Linear, layer.get_base_layer()).weight.add_(update.get_delta_weight(_NAME))
         else:
