@@ -60,12 +60,19 @@ def _print_model(result: Result) -> None:
     print_table("Parts", headers, rows)
     if any(row.get("tied") for row, _, _ in _walk(result["parts"])):
         typer.echo("(in brackets: held by other rows too, counted once in the total)")
-    for stage in stages:
+    if published and result["published_total"] != result["total"]:
         typer.echo(
-            f"stage {stage['name']}: {number(stage['trainable'])} trained, {number(stage['frozen'])} frozen"
+            "(published: the checkpoint as it is; built here without what is not used, or with rows more)"
+        )
+    for stage in stages:
+        kept = f", {', '.join(stage['freeze'])} among them" if stage["freeze"] else ""
+        typer.echo(
+            f"stage {stage['name']}: {number(stage['trainable'])} trained, {number(stage['frozen'])} frozen{kept}"
         )
     if result["visual_tokens"] is not None:
-        typer.echo(f"visual tokens a picture: {number(result['visual_tokens'])}")
+        reads = any(row["name"] == "fusion" for row in result["parts"])
+        apart = " (those that the blocks of fusion read take no place in the context)" if reads else ""
+        typer.echo(f"visual tokens a picture: {number(result['visual_tokens'])}{apart}")
 
 
 def _walk(rows: list[Result], depth: int = 0, top: str | None = None) -> Iterator[tuple[Result, int, str]]:
@@ -82,7 +89,9 @@ def _cells(row: Result, depth: int, top: str, result: Result) -> list[str]:
         cells.append(number(row.get("published_parameters")))
     for stage in result["stages"]:
         learns = top in stage["parts"] or row["name"] in stage["parts"]
-        cells.append(("trained" if learns else "frozen") if row["parameters"] else "")
+        # What is in brackets belongs to other rows, which say whether it learns.
+        is_said = row["parameters"] and not row.get("tied")
+        cells.append(("trained" if learns else "frozen") if is_said else "")
     return cells
 
 
