@@ -26,8 +26,9 @@ TABLE = {
     "total": 803_500,
     "published_total": None,
     "stages": [
-        {"name": "align", "trainable": 1_500, "frozen": 802_000, "parts": ["connector"]},
-        {"name": "together", "trainable": 3_500, "frozen": 800_000, "parts": ["connector", "language"]},
+        {"name": "align", "trainable": 1_500, "frozen": 802_000, "parts": ["connector"], "freeze": []},
+        {"name": "together", "trainable": 3_500, "frozen": 800_000, "parts": ["connector", "language"],
+         "freeze": ["token_embeddings"]},
     ],
     "visual_tokens": 64,
 }  # fmt: skip
@@ -53,7 +54,7 @@ def test_show_prints_parts_and_what_each_stage_trains(install: Install, isthmus:
         "language   llama       2,000         frozen        trained",
         "total                803,500  1,500 trained  3,500 trained",
         "stage align: 1,500 trained, 802,000 frozen",
-        "stage together: 3,500 trained, 800,000 frozen",
+        "stage together: 3,500 trained, 800,000 frozen, token_embeddings among them",
         "visual tokens a picture: 64",
     ]
 
@@ -73,7 +74,8 @@ def test_show_table_has_the_rows_inside_and_brackets_for_tied_ones(
         ["total", "803,500", "1,500"],
     ]
     assert lines[3].startswith("  patches")
-    assert lines[7].split()[3:] == ["frozen", "trained"]
+    assert lines[6].split()[3:] == ["frozen", "trained"]
+    assert lines[7].split()[3:] == []  # what is in brackets is another row's, which says it
     assert "(in brackets: held by other rows too, counted once in the total)" in lines
     assert json.loads(isthmus("show", "demo", "--json").stdout) == TABLE
 

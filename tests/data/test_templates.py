@@ -171,7 +171,9 @@ def test_what_a_tokenizer_lacks_is_listed() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(RecipeError, match="no template 'vicuna'; expected one of plain"):
+    with pytest.raises(
+        RecipeError, match=r"no template 'vicuna' \(did you mean 'vicuna_v[01]'\?\); expected one of plain"
+    ):
         ChatTemplate.from_name("vicuna")
     with pytest.raises(DataError, match="system turn stands after"):
         bound("plain").render((Turn("user", ("a",)), Turn("system", ("b",))))

@@ -146,6 +146,7 @@ def test_a_recipe_that_starts_from_an_original_connector(folder: Path, tmp_path:
         f"name: {folder}, template", f"name: {small.language_folder(tmp_path / 'lm')}, template"
     )
     text = text.replace(text[text.index("  fusion:") : text.index("  connector:")], "")
+    text = text.replace("context: 200", "context: 64")
     model = build_model(load_recipe(str(small.written(tmp_path / "c.yaml", text))).model)
     assert isinstance(model, VisionLanguageModel)
     assert torch.equal(model.connector.layers[2].weight, connector["model.mm_projector.2.weight"])

@@ -87,7 +87,10 @@ def test_training_sees_the_stages_template_and_use_the_models(run: Path, tmp_pat
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("lava_plain", "stage align: there is no template 'lava_plain'; expected one of plain"),
+        (
+            "lava_plain",
+            "stage align: there is no template 'lava_plain' (did you mean 'llava_plain'?); expected one of plain",
+        ),
         (
             "chatml",
             "stage align: template 'chatml' needs '<|im_start|>', '<|im_end|>', which the tokenizer lacks",

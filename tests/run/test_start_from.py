@@ -73,3 +73,15 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     refused = small.isthmus("train", recipe, "--out", tmp_path / "run")
     assert refused.code == 4
     assert "final" in refused.sentence
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_run_that_is_not_there_is_missed_before_anything_learns(
+    recipes: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    start, out = f"stages.1.start_from={tmp_path / 'nowhere'}", tmp_path / "run"
+    refused = small.isthmus("train", recipes / "own.yaml", start, "--out", out, *more)
+    assert refused.code == 4
+    assert "stage instruct starts from" in refused.sentence
+    assert "which holds no finished run" in refused.sentence
+    assert not out.exists()

@@ -109,7 +109,14 @@ def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
             "run pip install 'isthmus[qlora]', or use quantize: null"
         )
     with reading(config.name, _NAME, origin):
-        return LanguageModel(network=load_causal_network(replace(source, four_bit=four_bit)))
+        model = LanguageModel(network=load_causal_network(replace(source, four_bit=four_bit)))
+    most = model.num_positions
+    if most is not None and config.context is not None and config.context > most:
+        raise RecipeError(
+            f"model.language.context: found {config.context:,}, but '{config.name}' reads {most:,} tokens at most; "
+            "expected that or less"
+        )
+    return model
 
 
 def _encoder_decoder(config: EncoderDecoderLanguage, origin: Origin) -> EncoderDecoder:

@@ -116,6 +116,18 @@ def _texts(source: Source, data: Mapping[str, Source]) -> Iterator[str]:
         yield from sample.captions or (turn.text for turn in sample.turns)
 
 
+def template_of(model: VisionLanguageModel | LanguageModel) -> ChatTemplate:
+    """The chat template that a recipe's language model names.
+
+    Raises:
+        RecipeError: There is no such template.
+    """
+    try:
+        return ChatTemplate.from_name(model.language.template)
+    except RecipeError as error:
+        raise RecipeError(f"model.language.template: {error}") from error
+
+
 def build_codec(
     model: VisionLanguageModel | LanguageModel,
     tokenizer: Tokenizer,
@@ -147,7 +159,7 @@ def build_codec(
         )
     return TextCodec(
         tokenizer=tokenizer,
-        template=template or ChatTemplate.from_name(language.template),
+        template=template or template_of(model),
         placeholder_id=placeholder_id,
         context=context,
         added={EOC: placeholder_id + 1} if has_markers else None,

@@ -151,10 +151,25 @@ def open_workshop(
 def _stage_processors(recipe: Recipe, make: Callable[..., Processor]) -> dict[str, Processor]:
     """Made before the first stage runs, so that a template which does not fit a later one is refused at once."""
     made = {}
+    for name, template in stage_templates(recipe).items():
+        try:
+            made[name] = make(template=template)
+        except RecipeError as error:
+            raise RecipeError(f"stage {name}: {error}") from error
+    return made
+
+
+def stage_templates(recipe: Recipe) -> dict[str, ChatTemplate]:
+    """The chat templates of the stages that have their own.
+
+    Raises:
+        RecipeError: There is no such template.
+    """
+    found = {}
     for stage in recipe.training:
         if stage.template is not None:
             try:
-                made[stage.name] = make(template=ChatTemplate.from_name(stage.template))
+                found[stage.name] = ChatTemplate.from_name(stage.template)
             except RecipeError as error:
                 raise RecipeError(f"stage {stage.name}: {error}") from error
-    return made
+    return found

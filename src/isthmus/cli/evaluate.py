@@ -13,7 +13,7 @@ from isthmus.core.options import RunOptions
 def _print(result: Result) -> None:
     verdict = result["controls"].get("verdict")
     for title in ("metrics", "controls"):
-        rows = _rows({name: one for name, one in result[title].items() if name != "verdict"}, "")
+        rows = _rows(_named(result[title]), "")
         if rows:
             print_table(title.capitalize(), ("name", "value", "95% interval"), rows)
     whole = f" of {number(result['of'])}" if "of" in result else ""
@@ -24,6 +24,17 @@ def _print(result: Result) -> None:
         typer.echo(clean(verdict))
 
 
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what the last line says in words; the lead is named by the control that it is over."""
+    best = values.get("best_control")
+    lead = f"real minus {best}"
+    return {
+        lead if name in ("margin", "real_minus_best") else name: value
+        for name, value in values.items()
+        if name not in ("verdict", "conclusion", "best_control")
+    }
+
+
 def _rows(values: dict[str, Any], above: str) -> list[list[str]]:
     """One row a number; the interval of a number stands beside it, whatever its name is."""
     rows: list[list[str]] = []
@@ -31,7 +42,9 @@ def _rows(values: dict[str, Any], above: str) -> list[list[str]]:
         label = f"{above} {name}".strip()
         if isinstance(value, dict):
             measured = [key for key in value if key not in ("interval", "n")]
-            if "interval" in value and len(measured) == 1:
+            if {"value", "low", "high"} <= value.keys():
+                rows.append([label, number(value["value"]), interval([value["low"], value["high"]])])
+            elif "interval" in value and len(measured) == 1:
                 rows.append([label, number(value[measured[0]]), interval(value["interval"])])
             else:
                 rows += _rows(value, label)

@@ -68,8 +68,13 @@ def find_recipe(source: str | Path) -> tuple[Path, str]:
     names = shipped_names()
     near = nearest(path.stem if path.suffix else text, names)
     hint = f" (did you mean '{near}'?)" if near is not None else ""
-    known = ", ".join(names) or "none"
-    raise RecipeError(f"there is no recipe '{text}'{hint}: no such file, and the shipped recipes are {known}")
+    folder, _, _ = text.rpartition("/")
+    beside = [name for name in names if name.rpartition("/")[0] == folder] if folder else []
+    known = ", ".join(beside or [name for name in names if "/" not in name])
+    more = "" if beside else ", and more under tiny/ and flickr8k/ (README.md lists all)"
+    raise RecipeError(
+        f"there is no recipe '{text}'{hint}: no such file or folder, and the shipped recipes are {known}{more}"
+    )
 
 
 def shipped_names() -> tuple[str, ...]:

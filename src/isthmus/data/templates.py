@@ -6,6 +6,7 @@ somebody types stays text. The pieces follow the published templates: LLaVA (`ll
 LLaMA-2 and LLaMA-3 chat, Mistral, Gemma, ChatML, Phi-3 and OpenFlamingo.
 """
 
+import difflib
 import json
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -178,7 +179,9 @@ class ChatTemplate:
             RecipeError: There is no such template.
         """
         if name not in TEMPLATES:
-            raise RecipeError(f"there is no template '{name}'; expected one of {', '.join(TEMPLATES)}")
+            near = difflib.get_close_matches(name, TEMPLATES, n=1, cutoff=0.5)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise RecipeError(f"there is no template '{name}'{hint}; expected one of {', '.join(TEMPLATES)}")
         return TEMPLATES[name]
 
 

@@ -119,6 +119,6 @@ def _opened(folder: Path, template: str, options: RunOptions) -> tuple[object, o
     model.eval().requires_grad_(requires_grad=False)
     assert isinstance(model, LanguageModelOnly)
     # Many tokenizers do not say how much their model reads; its own configuration does.
-    context = model.language.network.config.to_dict().get("max_position_embeddings")
+    context = model.language.num_positions
     config = LanguageModel(language=language.model_copy(update={"context": context}))
     return model, build_processor(config, model, tokenizer, images=None)

@@ -102,9 +102,8 @@ class LoadedRun:
         ids = {word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in question.split()}
         unknown = [word for word, found in ids.items() if tokenizer.unk_token_id in found]
         if unknown:
-            _LOG.warning(
-                "the model never learnt the words %s; each reads as one unknown word", ", ".join(unknown)
-            )
+            named = f"word {unknown[0]}; it" if len(unknown) == 1 else f"words {', '.join(unknown)}; each"
+            _LOG.warning("the model never learnt the %s reads as one unknown word", named)
 
     def write(
         self,

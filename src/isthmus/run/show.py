@@ -10,6 +10,8 @@ import torch
 from isthmus.build.model import build_model
 from isthmus.build.published import published_form
 from isthmus.build.stages import frozen_inside
+from isthmus.build.text import template_of
+from isthmus.build.workshop import stage_templates
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.instruct import InstructStage
 from isthmus.config.load import load_recipe
@@ -157,6 +159,9 @@ def describe(
         )
         return model, _with_blocks(part_rows(model, kinds_of(config)))
 
+    stage_templates(recipe)
+    if isinstance(recipe.final_model, VisionLanguageModel | LanguageModel):
+        template_of(recipe.final_model)
     model, rows = counted(recipe.final_model)
     whole = published_form(recipe.final_model)
     published = rows if whole == recipe.final_model else counted(whole)[1]

@@ -16,6 +16,30 @@ _READERS = ("language", "lora", "text")
 """Parts that know words by their ids."""
 
 
+def check_starts(recipe: Recipe) -> None:
+    """Look for the other runs that stages start from, before the first of them learns.
+
+    Raises:
+        CheckpointError: One is not finished or not there.
+    """
+    for index, stage in enumerate(recipe.stages):
+        is_own = not isinstance(stage, TrainStage) or recipe.stage_before(index) is not None
+        if not is_own and stage.start_from is not None:
+            _finished(stage)
+
+
+def _finished(stage: TrainStage) -> RunDirectory:
+    """The other run that a stage starts from."""
+    assert stage.start_from is not None
+    other = RunDirectory(Path(stage.start_from))
+    if not other.final.is_dir():
+        raise CheckpointError(
+            f"stage {stage.name} starts from {stage.start_from}, which holds no finished run; "
+            "give a directory with a `final` folder"
+        )
+    return other
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """Where a stage's weights come from.
@@ -50,12 +74,7 @@ class Start:
             )
         if stage.start_from is None:
             return cls(stage=stage)
-        other = RunDirectory(Path(stage.start_from))
-        if not other.final.is_dir():
-            raise CheckpointError(
-                f"stage {stage.name} starts from {stage.start_from}, which holds no finished run; "
-                "give a directory with a `final` folder"
-            )
+        other = _finished(stage)
         return cls(stage=stage, folder=other.final, tokenizer=other.final, is_same_model=False)
 
     def take_over(self, workshop: Workshop) -> tuple[str, ...]:

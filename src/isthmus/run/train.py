@@ -34,7 +34,7 @@ from isthmus.run.rehearsal import rehearse
 from isthmus.run.report import write_run_report
 from isthmus.run.show import describe
 from isthmus.run.sitting import Sitting
-from isthmus.run.start import Start
+from isthmus.run.start import Start, check_starts
 from isthmus.run.weights import copy_weights, load_weights, put_back, save_weights, saved_parts
 from isthmus.training.audit import frozen_hash
 from isthmus.training.checkpoint import CheckpointIdentity
@@ -66,6 +66,7 @@ def train(
         IsthmusError: Whatever stops the run, each cause with its own class.
     """
     keep_freed_memory()
+    check_starts(recipe)
     if dry_run:
         return rehearse(recipe, options)
     directory = RunDirectory(out)

@@ -131,7 +131,7 @@ def load_weights(model: Model, folder: Path, *, transfer: Transfer | None = None
     if other:
         raise CheckpointError(
             f"{file} was trained beside other frozen weights of {', '.join(other)} than those on this machine; use the "
-            "checkpoints that the recipe named when it was trained"
+            "checkpoints that the recipe named when it was trained, in as many bits (model.language.quantize)"
         )
     for name, tensor in expected.items():
         tensor.copy_(found[name])

@@ -88,6 +88,13 @@ class LanguageModel(nn.Module):
         return self.token_embeddings.num_embeddings
 
     @property
+    def num_positions(self) -> int | None:
+        """The most tokens that its configuration says it reads; None where it says nothing, as MPT's does."""
+        config = self.network.config
+        name = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+        return config.to_dict().get(name)
+
+    @property
     def new_ids(self) -> range:
         """Ids of special tokens with trained rows of their own, which follow the table's."""
         num_rows = 0 if self.rows is None else self.rows.table.shape[0]
