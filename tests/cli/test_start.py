@@ -38,6 +38,17 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         assert f"  {verb} " in runs[0].stdout
 
 
+def test_a_mistake_in_a_recipe_is_said_before_torch_is_imported() -> None:
+    program = (
+        "import sys\nfrom isthmus.cli.app import app\ntry:\n    app(sys.argv[1:], prog_name='isthmus')\n"
+        "except SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)"
+    )
+    for verb in (("show", "llava"), ("train", "llava", "--dry-run")):
+        done = fresh("-c", program, *verb, "model.connector={kind: mpl}")
+        assert done.stdout.split() == ["2", "False"], done.stderr
+        assert "did you mean 'mlp'?" in done.stderr
+
+
 def test_the_package_imports_nothing_heavy_and_names_what_it_has() -> None:
     program = f"import sys, isthmus; print(set({HEAVY!r}) & set(sys.modules)); isthmus.nothing"
     done = fresh("-c", program)

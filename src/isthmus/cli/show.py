@@ -112,6 +112,10 @@ def show(
     """Print the parameters of each part and what each stage trains."""
     size = None if image_size is None else parse_size(image_size)
 
+    from isthmus.config.load import recipe_of
+
+    recipe_of(target, overrides or ())  # its mistakes are said before torch is imported
+
     from isthmus.run.show import show as run_show
 
     result: Result = run_show(target, overrides or (), image_size=size, network_allowed=options.allow_network)

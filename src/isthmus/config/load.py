@@ -12,8 +12,10 @@ from isthmus.config import yaml
 from isthmus.config.explain import Origin, explain, nearest
 from isthmus.config.overrides import apply_overrides
 from isthmus.config.recipe import Recipe
-from isthmus.core.errors import RecipeError
+from isthmus.core.errors import RecipeError, UsageError
 
+RECIPE_FILE = "recipe.yaml"
+"""What the recipe of a run is called in its directory."""
 SHIPPED = Path(__file__).parent.parent / "recipes"
 """The folder of the recipes that come with the package."""
 
@@ -46,6 +48,24 @@ def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recip
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(explain(error, Origin(file=origin, lines=lines, overrides=changed))) from error
+
+
+def recipe_of(target: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a path, a shipped name or a run directory stands for.
+
+    Raises:
+        RecipeError: There is no such recipe, or it has mistakes.
+        UsageError: A run is to be changed.
+    """
+    inside_run = Path(target) / RECIPE_FILE
+    if not inside_run.is_file():
+        return load_recipe(target, overrides)
+    if overrides:
+        raise UsageError(
+            f"'{target}' is a run, which is as it was trained; found the change '{overrides[0]}', which only a recipe "
+            f"takes: name the recipe, or {inside_run}"
+        )
+    return load_recipe(str(inside_run))
 
 
 def find_recipe(source: str | Path) -> tuple[Path, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from isthmus.config.load import load_recipe, recipe_hash, resolved_yaml, written_hash
+from isthmus.config.load import RECIPE_FILE, load_recipe, recipe_hash, resolved_yaml, written_hash
 from isthmus.config.recipe import Recipe
 from isthmus.core.errors import CheckpointError, IsthmusError, MachineError, RecipeError, Stopped
 from isthmus.core.files import replacing, write_json
@@ -39,7 +39,7 @@ class RunDirectory:
     @property
     def recipe_file(self) -> Path:
         """The resolved recipe."""
-        return self.path / "recipe.yaml"
+        return self.path / RECIPE_FILE
 
     @property
     def recipe_hash(self) -> str:

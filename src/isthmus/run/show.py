@@ -14,7 +14,7 @@ from isthmus.build.text import template_of
 from isthmus.build.workshop import stage_templates
 from isthmus.config.capfilt import CapfiltStage
 from isthmus.config.instruct import InstructStage
-from isthmus.config.load import load_recipe
+from isthmus.config.load import recipe_of
 from isthmus.config.med import Med
 from isthmus.config.model import (
     Classifier,
@@ -91,24 +91,6 @@ def show(
 
 def _stages(table: Mapping[str, object]) -> list[dict[str, object]]:
     return cast(list[dict[str, object]], table["stages"])
-
-
-def recipe_of(target: str, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe that a path, a shipped name or a run directory stands for.
-
-    Raises:
-        RecipeError: There is no such recipe, or it has mistakes.
-        UsageError: A run is to be changed.
-    """
-    inside_run = RunDirectory(Path(target)).recipe_file
-    if not inside_run.is_file():
-        return load_recipe(target, overrides)
-    if overrides:
-        raise UsageError(
-            f"'{target}' is a run, which is as it was trained; found the change '{overrides[0]}', which only a recipe "
-            f"takes: name the recipe, or {inside_run}"
-        )
-    return load_recipe(str(inside_run))
 
 
 def making_data(stage: Stage) -> dict[str, object]:
