@@ -110,7 +110,9 @@ def _pretrained(config: PretrainedLanguage, origin: Origin) -> LanguageModel:
         )
     with reading(config.name, _NAME, origin):
         model = LanguageModel(network=load_causal_network(replace(source, four_bit=four_bit)))
-    most = model.num_positions
+    # Rotary positions go on beyond what was trained, badly but without an error; a table of positions ends.
+    is_rotary = bool(model.network.config.to_dict().get("rope_parameters"))
+    most = None if is_rotary else model.num_positions
     if most is not None and config.context is not None and config.context > most:
         raise RecipeError(
             f"model.language.context: found {config.context:,}, but '{config.name}' reads {most:,} tokens at most; "
