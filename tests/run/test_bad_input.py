@@ -273,24 +273,14 @@ def test_a_damaged_encoder_is_no_checkpoint(tmp_path: Path) -> None:
     assert "model.safetensors is damaged" in refused.sentence
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (
-            "model.language.template=vicunna",
-            "model.language.template: there is no template 'vicunna' (did you mean",
-        ),
-        ("stages.align.template=llava_pain", "stage align: there is no template 'llava_pain' (did you mean"),
-    ],
-)
-def test_a_template_that_is_not_there_is_refused_where_the_table_is_shown(change: str, says: str) -> None:
-    refused = small.isthmus("show", "llava", change)
-    assert refused.code == 2
-    assert says in refused.sentence
-
-
-def test_a_folder_without_a_configuration_is_no_whole_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["model.weights", "model.vision.name"])
+def test_a_folder_without_a_configuration_is_no_checkpoint(key: str, tmp_path: Path) -> None:
     folder = _folder(tmp_path / "pictures", num=1)
-    refused = small.isthmus("train", "tiny/llava", f"model.weights={folder}", "--dry-run")
-    assert refused.code == 2
-    assert "holds no config.json; expected a Hugging Face folder" in refused.sentence
+    vision = f"model.vision={{kind: pretrained, name: {folder}}}"
+    change = vision if key == "model.vision.name" else f"{key}={folder}"
+    refused = small.isthmus("train", "tiny/llava", change, "--dry-run")
+    assert refused.code == 4
+    assert (
+        f"{key}: '{folder}' cannot be read as a Hugging Face folder (it holds no config.json)"
+        in refused.sentence
+    )

@@ -167,3 +167,19 @@ def test_first_stages_show_captions_without_a_chat_around_them(name: str, first:
     assert text_of(align.template, asked) == first
     assert instruct.template is None
     assert text_of(recipe.model.language.template, ASKED) == CHATS[second]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            "model.language.template=vicunna",
+            "model.language.template: there is no template 'vicunna' (did you mean",
+        ),
+        ("stages.align.template=llava_pain", "stage align: there is no template 'llava_pain' (did you mean"),
+    ],
+)
+def test_a_template_that_is_not_there_is_refused_where_the_table_is_shown(change: str, says: str) -> None:
+    refused = small.isthmus("show", "llava", change)
+    assert refused.code == 2
+    assert says in refused.sentence

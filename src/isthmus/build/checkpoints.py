@@ -54,13 +54,21 @@ def reading(name: str, path: str, origin: Origin, *, block: str | None = None) -
         yield
     except OSError as error:
         if Path(locate(name, path=path)).exists():
-            raise CheckpointError(
-                f"{path}: '{name}' cannot be read as a Hugging Face folder ({first_line(error)}); expected "
-                "config.json and the weights as safetensors"
-            ) from error
+            raise _unreadable(name, path, first_line(error)) from error
         raise _not_here(name, path, origin) from error
     except ValueError as error:
+        found = Path(locate(name, path=path))
+        if found.exists() and not (found / "config.json").is_file():
+            raise _unreadable(name, path, "it holds no config.json") from error
         raise RecipeError(f"{block or path}: {first_line(error)}") from error
+
+
+def _unreadable(name: str, path: str, why: str) -> CheckpointError:
+    """What is said of something on this machine that is no checkpoint."""
+    return CheckpointError(
+        f"{path}: '{name}' cannot be read as a Hugging Face folder ({why}); expected config.json and the weights as "
+        "safetensors"
+    )
 
 
 def _not_here(name: str, path: str, origin: Origin) -> MachineError:

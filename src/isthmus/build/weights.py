@@ -7,7 +7,6 @@ from isthmus.build.names import locate
 from isthmus.build.qformer import fill_blip2, fill_from_bert
 from isthmus.config.model import VisionLanguageModel
 from isthmus.config.qformer import QFormer
-from isthmus.core.errors import RecipeError
 from isthmus.core.sizes import Size
 from isthmus.interop.llava import load_connector, load_llava
 from isthmus.interop.open_flamingo import load_open_flamingo
@@ -39,7 +38,6 @@ def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, or
         return
     if config.weights is None or origin.random:
         return
-    _check_folder(config.weights)
     if _is_file(config.weights):
         file = Path(locate(config.weights, path=_PATH))
         if config.attention is not None:
@@ -50,20 +48,6 @@ def fill_model(config: VisionLanguageModel, model: VisionLanguageModelModule, or
     grids = () if config.tiles is None else tuple(Size(*grid) for grid in config.tiles.grids)
     with reading(config.weights, _PATH, origin):
         load_llava(model, source_of(config.weights, None, origin, path=_PATH), grids=grids)
-
-
-def _check_folder(name: str) -> None:
-    """Refuse what is on this machine and no checkpoint of a whole model.
-
-    Raises:
-        RecipeError: It is not.
-    """
-    path = Path(name)
-    if path.exists() and not _is_file(name) and not (path / "config.json").is_file():
-        raise RecipeError(
-            f"{_PATH}: '{name}' holds no config.json; expected a Hugging Face folder with a whole vision-language "
-            "model, or a .safetensors file with the strip's weights; a stage takes over what a run learnt by start_from"
-        )
 
 
 def _is_file(name: str) -> bool:

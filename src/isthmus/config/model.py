@@ -142,7 +142,9 @@ class VisionLanguageModel(ModelSettings):
             and self.language.quantize
             and self.weights is not None
         ):
-            allowed = "null, because model.weights fills whole matrices; for nf4 name that folder under language.name"
+            allowed = (
+                "null, because model.weights fills whole matrices; name the language model's own for nf4"
+            )
             refuse(
                 [Mistake(path=("language", "quantize"), found=f"'{self.language.quantize}'", allowed=allowed)]
             )
